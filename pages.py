@@ -1,13 +1,61 @@
-"""Pages to look at in a browser, each one file that needs no network: a leaderboard of pictures, a run's report."""
+"""Pages to look at in a browser: the leaderboard of ranked pictures, and the report of a run.
+
+Each is one file that needs no network: pictures, styles and scripts are inside. leaderboard.html and report.html,
+beside this file, are their templates. Names of files are shown as they are, whatever they hold: they travel as JSON or
+escaped text, and each page's own policy forbids the browser to run any script but its own, or to load anything.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
 import io
+import json
+import math
+import os
+import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from PIL import Image
+
+from utils import ROOT, UserError, read_json, write_text
+
+STYLE = """\
+:root { color-scheme: light; --ground: #fff; --card: #f6f6f4; --ink: #1a1a1a; --quiet: #595959; --line: #d5d5d0;
+  --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root:not([data-theme]) { color-scheme: dark; --ground: #151617; --card: #202224;
+  --ink: #ececec; --quiet: #a9adb1; --line: #3c4043; --accent: #56b4e9; } }
+:root[data-theme="dark"] { color-scheme: dark; --ground: #151617; --card: #202224; --ink: #ececec; --quiet: #a9adb1;
+  --line: #3c4043; --accent: #56b4e9; }
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 1rem/1.45 system-ui, sans-serif; }
+header, main, footer { max-width: 90rem; margin: 0 auto; padding: 0 1rem; }
+header { display: flex; justify-content: space-between; align-items: center; gap: 1rem; padding-top: .75rem; }
+header button { flex: none; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; min-width: 0; }
+h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
+a { color: var(--accent); overflow-wrap: anywhere; }
+button, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
+  border-radius: .4rem; padding: .4rem .7rem; min-height: 2.5rem; }
+button { cursor: pointer; }
+button[aria-pressed="true"] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); }
+button:disabled { opacity: .5; cursor: default; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+kbd { border: 1px solid var(--line); border-radius: .25rem; padding: 0 .3rem; font-size: .85em;
+  background: var(--card); }
+footer { color: var(--quiet); font-size: .9rem; padding-top: 1rem; padding-bottom: 2rem; }"""
+
+THEME_SCRIPT = """\
+document.getElementById("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+});"""
 
 
 def thumbnail(picture: Image.Image, side: int = 240) -> str:
@@ -16,12 +64,269 @@ def thumbnail(picture: Image.Image, side: int = 240) -> str:
     small.thumbnail((side, side))
     with io.BytesIO() as file:
         small.save(file, "JPEG", quality=80, optimize=True)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+        return _data_address(file.getvalue(), "image/jpeg")
 
 
+# --- the leaderboard ------------------------------------------------------------------------------------------------
 def leaderboard_page(table: pd.DataFrame, thumbnails: list[str], sizes: list[tuple[int, int]], title: str = "") -> str:
-    raise NotImplementedError
+    """The HTML of a leaderboard that sorts, filters, and draws the model's window on each picture.
+
+    `table`: path, score, percentile (0 to 100), and x, y, w, h, the window in pixels of the picture (NaN, or no such
+    columns, where the model has none). In the order of its rows: `thumbnails`, as `thumbnail` makes them, and `sizes`,
+    the width and height of the picture itself in pixels.
+    """
+    if not len(table) == len(thumbnails) == len(sizes):
+        raise ValueError(f"{len(table)} rows, {len(thumbnails)} thumbnails and {len(sizes)} sizes do not fit together")
+    pictures = []
+    for row, image, (width, height) in zip(table.to_dict("records"), thumbnails, sizes, strict=True):
+        window = [_number_or_none(row.get(side)) for side in "xywh"]
+        numbers = (_number_or_none(row["score"]), _number_or_none(row.get("percentile")))
+        box = None if None in window else window
+        pictures.append((str(row["path"]), *numbers, box, (int(width), int(height)), image))
+    # Without `<` the data cannot close its own <script>; with ASCII alone, no broken name can break the file.
+    data = json.dumps(pictures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return _page("leaderboard.html", title or "Ranked pictures", data=data)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 6)
+
+
+# --- the report of a run --------------------------------------------------------------------------------------------
+# What each measure is called, and what it says; in the order of the table.
+MEASURES = {
+    "pair_accuracy": ("Pair accuracy", "share of pairs put in the right order; guessing gives 0.5"),
+    "noise_ceiling": ("Noise ceiling", "pair accuracy of a ranker that reads the true cause without error"),
+    "of_noise_ceiling": ("Of the noise ceiling", "pair accuracy over the noise ceiling"),
+    "accuracy": ("Accuracy", "share of pictures put into the right class"),
+    "balanced_accuracy": ("Balanced accuracy", "mean over the classes of the share found"),
+    "macro_f1": ("Macro F1", "mean over the classes of F1"),
+    "kendall_tau": ("Kendall's τ", "agreement of the two orders, −1 to 1"),
+    "spearman_rho": ("Spearman's ρ", "correlation of the ranks, −1 to 1"),
+    "pointing_accuracy": ("Pointing accuracy", "share of windows whose centre lies on the true cause"),
+    "mean_iou": ("Mean IoU", "overlap of the window with the true cause, 0 to 1"),
+    "mean_scale": ("Mean scale", "side of the window over the picture's"),
+    "n": ("n", "pictures scored"),
+    "images": ("Pictures", "scored, each once"),
+    "pairs": ("Pairs", "compared"),
+    "ties_left_out": ("Ties left out", "pairs of equal virality"),
+    "best_epoch": ("Best epoch", "chosen on the validation pictures"),
+    "epochs": ("Epochs", ""),
+    "seconds": ("Seconds", "in all"),
+    "images_per_second": ("Images a second", ""),
+}
+FIGURES = {
+    "curves.png": "Learning curves: training (dashed) and validation, epoch by epoch.",
+    "confusion.png": "Confusion matrix on the test pictures: a row is a true class, a column a predicted one.",
+    "score_against_virality.png": "Score of each test picture against its virality.",
+    "ranked_strip.png": "Test pictures, from the lowest to the highest score.",
+    "windows.png": "Where the model looks: its window on test pictures.",
+    "windows_over_epochs.png": "How the windows moved while the model learned.",
+    "pairs.png": "Pairs of test pictures, with both scores and whether the model was right.",
+    "mistakes.png": "Mistakes: those that the model was most, and least, certain of.",
+    "comparison.png": "The networks compared: accuracy against speed, the bubble's area the number of parameters.",
+    "virality.png": "How the virality scores spread.",
+    "submissions.png": "How often the images were submitted.",
+}
+SETTINGS = ("config", "configuration", "args", "environment")
 
 
 def report_page(folder: str | Path) -> Path:
-    raise NotImplementedError
+    """Write report.html into a run's folder, from what lies there: results, figures, metrics, configuration.
+
+    Whatever is missing is left out; a file that cannot be read is named in the page.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not the folder of a run")
+    parts = [_links(folder), _results(folder), _figures(folder), _metrics(folder)]
+    for name, heading in (("config.json", "Configuration"), ("environment.json", "Environment")):
+        if (folder / name).is_file():
+            parts.append(_details(heading, _settings(folder / name)))
+    parts.append(_files(folder))
+    body = "\n".join(part for part in parts if part)
+    write_text(folder / "report.html", _page("report.html", f"Run {folder.resolve().name}", body=body))
+    return folder / "report.html"
+
+
+def _links(folder: Path) -> str:
+    if not (folder / "leaderboard.html").is_file():
+        return ""
+    return '<p><a href="leaderboard.html">Leaderboard: the ranked pictures, to sort and filter</a></p>'
+
+
+def _results(folder: Path) -> str:
+    if not (folder / "results.json").is_file():
+        return "<p>No results yet: results.json is not in this folder.</p>"
+    try:
+        results = read_json(folder / "results.json")
+    except UserError as error:
+        return f"<p>{_escape(error)}</p>"
+    results = results if isinstance(results, dict) else {"result": results}
+    groups: dict[str, dict[str, Any]] = {"": {}}
+    for key, value in results.items():
+        if key not in SETTINGS:
+            if isinstance(value, dict):
+                groups[key] = value
+            else:
+                groups[""][key] = value
+    tables = []
+    for name, group in groups.items():
+        table = _measures(group)
+        if table:
+            heading = f"Results: {_named(name).lower()}" if name else "Results"
+            tables.append(f"<h2>{_escape(heading)}</h2>\n{table}")
+    everything = f"<pre>{_escape(json.dumps(results, indent=2, ensure_ascii=False))}</pre>"
+    return "\n".join([*tables, _details("All results, as they are in results.json", everything)])
+
+
+def _measures(group: dict[str, Any]) -> str:
+    """A table of the numbers and short texts of `group`; `x_low` and `x_high` (or `x_std`) go beside x."""
+    group = dict(group)
+    accuracy, ceiling = group.get("pair_accuracy"), group.get("noise_ceiling")
+    if _is_number(accuracy) and _is_number(ceiling) and ceiling > 0:
+        group.setdefault("of_noise_ceiling", accuracy / ceiling)
+    beside = {f"{key}{end}" for key in group for end in ("_low", "_high", "_std")}
+    plain = [key for key, value in group.items() if key not in beside and not isinstance(value, (dict, list))]
+    known = [key for key in MEASURES if key in plain]
+    rows = []
+    for key in [*known, *(key for key in plain if key not in MEASURES)]:
+        low, high, spread = (group.get(f"{key}{end}") for end in ("_low", "_high", "_std"))
+        interval = f"{_value(low)} to {_value(high)}" if _is_number(low) and _is_number(high) else ""
+        value = _value(group[key]) + (f" ± {_value(spread)}" if _is_number(spread) else "")
+        rows.append(
+            f'<tr><th scope="row">{_escape(_named(key))}</th><td class="number">{_escape(value)}</td>'
+            f'<td class="number">{_escape(interval)}</td>'
+            f'<td class="about">{_escape(MEASURES.get(key, ("", ""))[1])}</td></tr>'
+        )
+    head = '<thead><tr><th scope="col">measure</th><th scope="col">value</th><th scope="col">95 % interval</th>'
+    head += '<th scope="col" class="about">what it says</th></tr></thead>'
+    return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>' if rows else ""
+
+
+def _figures(folder: Path) -> str:
+    """Every PNG of the folder: the known ones in their order with a caption, then the others by name."""
+    files = {path.name: path for path in sorted(folder.glob("*.png"))}
+    known = [name for name in FIGURES if name in files]
+    parts = ["<h2>Figures</h2>"] if files else []
+    for name in [*known, *(name for name in files if name not in FIGURES)]:
+        caption = FIGURES.get(name, f"{Path(name).stem.replace('_', ' ')}.")
+        try:
+            with Image.open(files[name]) as picture:
+                width, height = picture.size
+            address = _data_address(files[name].read_bytes(), "image/png")
+        except OSError as error:
+            parts.append(f"<p>{_escape(name)} cannot be shown: {_escape(error)}</p>")
+            continue
+        # Figures have 150 dots an inch, a page 96: shown so, their letters are as large as on paper.
+        across, down = round(width * 0.64), round(height * 0.64)
+        kind = ' class="broad"' if across > 640 else ""
+        parts.append(
+            f'<figure><div class="sheet" tabindex="0" role="group" aria-label="{_escape(name)}">'
+            f'<img{kind} alt="{_escape(caption)}" width="{across}" height="{down}" src="{address}"></div>'
+            f"<figcaption>{_escape(caption)}</figcaption></figure>"
+        )
+    return "\n".join(parts)
+
+
+def _metrics(folder: Path) -> str:
+    """metrics.csv as a table."""
+    if not (folder / "metrics.csv").is_file():
+        return ""
+    try:
+        table = pd.read_csv(folder / "metrics.csv")
+    except (OSError, ValueError) as error:  # half a line, or no table at all
+        return f"<p>metrics.csv cannot be read: {_escape(error)}</p>"
+    head = "".join(f'<th scope="col">{_escape(_named(column))}</th>' for column in table.columns)
+    rows = [
+        "<tr>" + "".join(f'<td class="number">{_escape(_value(value))}</td>' for value in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    ]
+    body = (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Every epoch"><table><thead><tr>{head}</tr></thead>'
+    )
+    return _details(f"Every epoch ({len(table):,})", f"{body}<tbody>{''.join(rows)}</tbody></table></div>")
+
+
+def _settings(path: Path) -> str:
+    try:
+        settings = read_json(path)
+    except UserError as error:
+        return f"<p>{_escape(error)}</p>"
+    settings = settings if isinstance(settings, dict) else {"": settings}
+    rows = []
+    for key, value in settings.items():
+        text = ", ".join(f"{k} {_setting(v)}" for k, v in value.items()) if isinstance(value, dict) else _setting(value)
+        rows.append(f'<tr><th scope="row">{_escape(key)}</th><td>{_escape(text)}</td></tr>')
+    return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _files(folder: Path) -> str:
+    """Links to what else lies in the folder; they work while the page stays there."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    links = [
+        f'<li><a href="{_escape(quote(os.fsencode(name)))}">{_escape(name)}</a></li>'
+        for name in names
+        if name != "report.html" and not name.startswith(".")
+    ]
+    return _details("Files of this run", f"<ul>{''.join(links)}</ul>") if links else ""
+
+
+def _details(heading: str, inside: str) -> str:
+    return f"<details><summary>{_escape(heading)}</summary>\n{inside}\n</details>"
+
+
+def _named(key: str) -> str:
+    """`val_kendall_tau` → 'Validation Kendall's τ'."""
+    if key in MEASURES:
+        return MEASURES[key][0]
+    for prefix, name in (("train_", "Training"), ("val_", "Validation"), ("test_", "Test")):
+        if key.startswith(prefix):
+            rest = MEASURES.get(key.removeprefix(prefix), (key.removeprefix(prefix).replace("_", " "),))[0]
+            return f"{name} {rest[0].lower() + rest[1:] if not rest.startswith(('Kendall', 'Spearman')) else rest}"
+    text = str(key).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _value(value: Any) -> str:
+    """A number as people read it: whole ones with commas, others to three places or so."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if not _is_number(value):
+        return str(value)
+    if math.isfinite(value) and float(value).is_integer() and abs(value) >= 1:
+        return f"{int(value):,}".replace("-", "−")
+    size = abs(value)
+    kind = ".3g" if size < 0.001 else ".3f" if size < 10 else ".4g" if size < 1000 else ",.0f"
+    return format(value, kind).replace("-", "−")
+
+
+def _setting(value: Any) -> str:
+    """A setting as it was given: no commas, no rounding."""
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+def _page(template: str, title: str, **fields: str) -> str:
+    """Fill a template: `@@name@@` stands for a field. `title` is escaped here, the fields by those who made them."""
+    text = (ROOT / template).read_text(encoding="utf-8").replace("@@theme@@", THEME_SCRIPT)
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL).group(1)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    policy += "; base-uri 'none'; form-action 'none'"
+    fields |= {"title": _escape(title), "style": STYLE, "policy": policy}
+    # In one pass: what a field holds is never taken for a field.
+    return re.sub(r"@@(\w+)@@", lambda match: fields[match[1]], text)
+
+
+def _escape(text: Any) -> str:
+    """Text for HTML, in or out of an attribute; half a surrogate pair, from a broken name, becomes a question mark."""
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
+
+
+def _data_address(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

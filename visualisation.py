@@ -364,6 +364,10 @@ def _place_names(axes: Axes, bubbles: list[_Bubble]) -> None:
         (x, y), r = axes.transData.transform((bubble.x, bubble.y)), bubble.radius * point
         ends = axes.transData.transform([(bubble.x, bubble.low), (bubble.x, bubble.high)])
         taken += [(x - r, y - r, x + r, y + r), (x - 3, ends[0, 1], x + 3, ends[1, 1])]
+    front = axes.transData.transform(axes.lines[0].get_xydata()) if len(axes.lines[0].get_xydata()) else []
+    for (x0, y0), (x1, y1) in zip(front[:-1], front[1:], strict=True):
+        way = zip(np.linspace(x0, x1, 60), np.linspace(y0, y1, 60), strict=True)
+        taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in way]
     for bubble in sorted(bubbles, key=lambda each: each.x):
         style = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 0}
         label = _label(axes, bubble.name, (bubble.x, bubble.y), arrowprops=style, linespacing=1.1, zorder=5)
@@ -480,7 +484,7 @@ def pairs(
     """
     subtitle = "below: the model's scores, its choice in bold; framed: the picture that spread further"
     both = [picture for couple in zip(pictures_1, pictures_2, strict=True) for picture in couple]
-    figure, cells = _sheet(both, 6, 1.25, 0.42, title, subtitle, above=0.26, couples=True)
+    figure, cells = _sheet(both, 6, 1.25, 0.3, title, subtitle, above=0.26, couples=True)
     for index, target in enumerate(targets):
         first, second = float(scores_1[index]), float(scores_2[index])
         left, right = cells[2 * index], cells[2 * index + 1]
