@@ -368,7 +368,7 @@ def _place_names(axes: Axes, bubbles: list[_Bubble]) -> None:
     for (x0, y0), (x1, y1) in zip(front[:-1], front[1:], strict=True):
         way = zip(np.linspace(x0, x1, 60), np.linspace(y0, y1, 60), strict=True)
         taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in way]
-    for bubble in sorted(bubbles, key=lambda each: each.x):
+    for bubble in sorted(bubbles, key=lambda each: -each.x):
         style = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 0}
         label = _label(axes, bubble.name, (bubble.x, bubble.y), arrowprops=style, linespacing=1.1, zorder=5)
         tried = []
@@ -377,7 +377,10 @@ def _place_names(axes: Axes, bubbles: list[_Bubble]) -> None:
                 box = _move(label, (bubble.radius + away) * np.array([math.cos(angle), math.sin(angle)]), renderer)
                 area = (box[2] - box[0]) * (box[3] - box[1])
                 cost = sum(_common_area(box, other) for other in taken) + 3 * (area - _common_area(box, inside))
-                tried.append((cost + away, len(tried), away, angle))
+                middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+                way = np.linspace(axes.transData.transform((bubble.x, bubble.y)), middle, 20)[2:]
+                crossed = sum(_common_area((x, y, x + 2, y + 2), other) for x, y in way for other in taken)
+                tried.append((cost + 2 * crossed * (away > 12) + 2 * away, len(tried), away, angle))
         _, _, away, angle = min(tried)
         taken.append(_move(label, (bubble.radius + away) * np.array([math.cos(angle), math.sin(angle)]), renderer))
         label.arrow_patch.set_visible(away > 12)

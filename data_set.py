@@ -1,0 +1,419 @@
+"""Data sets of pictures: tables, image-disjoint splits, pairs, and the pictures decoded once.
+
+    python data_set.py --data_path data/sample           tables, splits and pairs, in seconds
+
+Written: datasets/data_set_iv.csv (virality.py's table), datasets/image4classification.csv, processed/splits.csv and
+processed/pairs_<mode>_<split>.csv. The data sets follow torchvision.datasets.MNIST: root, split, transform,
+target_transform, a telling repr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+import virality
+from transforms import UnusablePicture, decode, to_square
+from utils import ROOT, UserError, print_configuration, read_csv, run_main, write_csv
+
+SPLITS = ("train", "validation", "test")
+SHARES = (0.7, 0.1, 0.2)
+PAIR_MODES = ("1", "2", "3", "4", "deza", "all")
+MOST = 250  # Deza & Parikh 2015 take the 250 most and least viral images
+CLASSES = ("WTF", "atheism", "aww", "funny", "gaming")  # the five-class task; a label is the place in this list
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------
+def split_of(img_ids: Iterable[int], seed: int = 0, fold: int = 0, folds: int = 1) -> np.ndarray:
+    """The split of each image, 'train', 'validation' or 'test' (70/10/20), by a hash of its img_id and the seed alone.
+
+    Who has fewer pictures still agrees with everybody else on which image is in which split. With `folds` above 1, fold
+    `fold` (from 0) is the test split, and an eighth of the other images is for validation.
+    """
+    place, again = (np.array([_uniform(part, seed, i) for i in img_ids]) for part in ("split", "validation"))
+    if folds == 1:
+        bounds = np.cumsum(SHARES)
+        return np.array(SPLITS)[np.searchsorted(bounds[:2], place, side="right")]
+    rest = np.where(again < SHARES[1] / (SHARES[0] + SHARES[1]), "validation", "train")
+    return np.where((place * folds).astype(int) == fold, "test", rest)
+
+
+def _uniform(part: str, seed: int, img_id: int) -> float:
+    digest = hashlib.sha256(f"{part}:{seed}:{img_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataFrame:
+    """datasets/<name>.csv of a data set, checked: the columns are there, img_id is a whole number and unique."""
+    data_path = Path(data_path)
+    if not data_path.is_dir():
+        raise UserError(f"--data_path {data_path} is not a folder")
+    path = data_path / "datasets" / f"{name}.csv"
+    table = read_csv(path, ["img_id", *columns])
+    for column in {"img_id", "v_score", "label"} & {"img_id", *columns}:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = ~np.isfinite(numbers) if column == "v_score" else numbers.isna() | (numbers % 1 != 0)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise UserError(
+                f"{path} line {row + 2}: {column} is {table[column].iloc[row]!r}, not a number that can be used"
+            )
+        table[column] = numbers if column == "v_score" else numbers.astype(np.int64)
+    if table["img_id"].duplicated().any():
+        row = int(np.flatnonzero(table["img_id"].duplicated())[0])
+        raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]} stands there twice")
+    return table
+
+
+def picture_path(data_path: str | Path, img_id: int) -> Path:
+    return Path(data_path) / "images" / f"{img_id}.jpg"
+
+
+# --- pairs ----------------------------------------------------------------------------------------------------------
+def pair_sets(v_score: np.ndarray, pair_mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two sets of images that a pair mode sets against each other, as masks over one split's images.
+
+    1: the 250 most against the 250 least viral; 2: the 250 most against the lower half; 3: the upper half against the
+    250 least; 4: the upper against the lower half; all: every image against every other. In a split of fewer than
+    2,500 images a tenth of them stands for 250.
+    """
+    n = len(v_score)
+    order = np.argsort(v_score, kind="stable")
+    most = min(MOST, max(1, n // 10))
+    high, low = {
+        "1": (order[n - most :], order[:most]),
+        "2": (order[n - most :], order[: n // 2]),
+        "3": (order[n // 2 :], order[:most]),
+        "4": (order[n // 2 :], order[: n // 2]),
+        "all": (order, order),
+    }[pair_mode]
+    return np.isin(np.arange(n), high), np.isin(np.arange(n), low)
+
+
+def draw_pairs(v_score: np.ndarray, pair_mode: str, seed: int) -> np.ndarray:
+    """Pairs (m, 2) of positions in `v_score`, which side the more viral one stands on being random.
+
+    Each image of the larger set is drawn once, against a random one of the other; in mode all, every ordered pair.
+    """
+    rng = np.random.default_rng(seed)
+    if pair_mode == "all":
+        first, second = np.nonzero(~np.eye(len(v_score), dtype=bool))
+        return np.stack([first, second], axis=1)
+    high, low = (np.flatnonzero(mask) for mask in pair_sets(v_score, pair_mode))
+    m = max(len(high), len(low))
+    pairs = np.stack([_each_in_turn(rng, high, m), _each_in_turn(rng, low, m)], axis=1)
+    return np.where(rng.random(m)[:, None] < 0.5, pairs, pairs[:, ::-1])
+
+
+def _each_in_turn(rng: np.random.Generator, items: np.ndarray, m: int) -> np.ndarray:
+    """m of the items: whole shuffled rounds, so that all are drawn about equally often."""
+    return np.concatenate([rng.permutation(items) for _ in range(-(-m // len(items)))])[:m] if len(items) else items
+
+
+def targets_of(v_score: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """1 where the first image of a pair is the more viral, 0 where the second is, ½ for a tie; float32, shape (m,)."""
+    return ((np.sign(v_score[pairs[:, 0]] - v_score[pairs[:, 1]]) + 1) / 2).astype(np.float32)
+
+
+# --- data sets ------------------------------------------------------------------------------------------------------
+class _RedditPictures(Dataset):
+    """What the two data sets share: a table of one split's images whose pictures are there."""
+
+    def __init__(self, root, split, transform, target_transform, seed, name, columns):
+        if split not in SPLITS:
+            raise UserError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        self.root, self.split, self.seed = Path(root), split, seed
+        self.transform, self.target_transform = transform, target_transform
+        table = read_table(root, name, columns)
+        table = table[split_of(table["img_id"], seed) == split]
+        there = np.array([picture_path(root, i).is_file() for i in table["img_id"]], dtype=bool)
+        self.missing = int((~there).sum())
+        self.table = table[there].reset_index(drop=True)
+
+    def picture(self, row: int) -> Any:
+        path = picture_path(self.root, self.table["img_id"].iloc[row])
+        try:
+            picture = decode(path)
+        except UnusablePicture as fault:
+            raise UserError(f"{path}: {fault}") from fault
+        return picture if self.transform is None else self.transform(picture)
+
+    def _target(self, target: Any) -> Any:
+        return target if self.target_transform is None else self.target_transform(target)
+
+    def _describe(self, facts: dict[str, Any]) -> str:
+        facts = {"root": self.root, "split": f"{self.split} (seed {self.seed})", **facts}
+        facts |= {"pictures missing": self.missing, "transform": self.transform}
+        width = max(map(len, facts))
+        return "\n".join([type(self).__name__, *(f"    {key:<{width}}  {value}" for key, value in facts.items())])
+
+
+class Reddit_Images_for_Classification(_RedditPictures):
+    """Pictures and the subreddit that each was mostly submitted to: `(image, label)`.
+
+    `classes` names the labels. A picture that is missing is left out and counted in `missing`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        transform: Callable | None = None,
+        target_transform: Callable | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, split, transform, target_transform, seed, "image4classification", ["subreddit", "label"])
+        self.classes = class_names(read_table(root, "image4classification", ["subreddit", "label"]))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.picture(index), self._target(int(self.table["label"].iloc[index]))
+
+    def __repr__(self) -> str:
+        counts = self.table["label"].value_counts()
+        classes = ", ".join(f"{name} {counts.get(label, 0)}" for label, name in enumerate(self.classes))
+        return self._describe({"pictures": len(self), "classes": classes})
+
+
+class Reddit_Img_Pair(_RedditPictures):
+    """Pairs of pictures of one split: `(image_1, image_2), target`; 1 when the first is the more viral, ½ for a tie."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        pair_mode: str | int = "all",
+        transform: Callable | None = None,
+        target_transform: Callable | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, split, transform, target_transform, seed, "data_set_iv", ["v_score"])
+        self.pair_mode = check_pair_mode(pair_mode)
+        self.redraw(seed)
+
+    def redraw(self, seed: int) -> None:
+        """Draw the pairs anew (pair modes 1 to 4 set images against each other at random)."""
+        v_score = self.table["v_score"].to_numpy()
+        self.pairs = draw_pairs(v_score, self.pair_mode, seed)
+        self.targets = targets_of(v_score, self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[tuple[Any, Any], Any]:
+        first, second = self.pairs[index]
+        return (self.picture(first), self.picture(second)), self._target(float(self.targets[index]))
+
+    def __repr__(self) -> str:
+        ties = int((self.targets == 0.5).sum())
+        facts = {"pictures": len(self.table), "pair mode": self.pair_mode, "pairs": f"{len(self)} ({ties} ties)"}
+        return self._describe(facts)
+
+
+def check_pair_mode(pair_mode: str | int) -> str:
+    if str(pair_mode) not in PAIR_MODES:
+        raise UserError(f"pair mode {pair_mode!r} is none of {', '.join(PAIR_MODES)}")
+    return str(pair_mode)
+
+
+def class_names(table: pd.DataFrame) -> list[str]:
+    """The name of each label, from 0; every label must have one name and none may be skipped."""
+    names = table.groupby("label")["subreddit"].unique()
+    if list(names.index) != list(range(len(names))):
+        raise UserError(f"image4classification.csv: the labels are {sorted(names.index)}, not 0 to {len(names) - 1}")
+    if (clash := names[names.map(len) > 1]).size:
+        raise UserError(f"image4classification.csv: label {clash.index[0]} stands for {' and '.join(clash.iloc[0])}")
+    return [str(name[0]) for name in names]
+
+
+# --- pictures, decoded once -----------------------------------------------------------------------------------------
+class Pictures:
+    """Pictures of a data set, decoded and squeezed to side×side once, in a memory-mapped file.
+
+    `img_ids` (n,) the ids of the usable ones; `sizes` (n, 2) width and height of the source in pixels; `faults` a table
+    (img_id, fault) of those that could not be used. `batch(rows)` gives uint8 (len(rows), 3, side, side).
+    """
+
+    def __init__(self, pixels: np.ndarray, index: pd.DataFrame, img_ids: np.ndarray) -> None:
+        index = index.assign(row=np.arange(len(index))).set_index("img_id").loc[img_ids]
+        usable = index["fault"].isna().to_numpy()
+        self.img_ids = np.asarray(img_ids)[usable]
+        self.faults = index.loc[~usable, ["fault"]].reset_index()
+        self.sizes = index.loc[usable, ["width", "height"]].to_numpy(np.int64)
+        self._pixels, self._rows = pixels, index["row"].to_numpy()[usable]
+
+    def __len__(self) -> int:
+        return len(self.img_ids)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self._pixels[self._rows[np.asarray(rows)]])
+
+    def rows_of(self, img_ids: np.ndarray) -> np.ndarray:
+        """Where these (usable) img_ids stand."""
+        return pd.Index(self.img_ids).get_indexer(img_ids)
+
+
+def load_pictures(data_path: str | Path, img_ids: Iterable[int], side: int, num_workers: int = 2) -> Pictures:
+    """The pictures of a data set, side×side, from the cache under processed/, which is built where need be."""
+    img_ids = np.asarray(list(img_ids))
+    folder = _processed(Path(data_path))
+    index_path, pixels_path = folder / f"pictures_{side}.csv", folder / f"pictures_{side}.npy"
+    wanted = _source_files(Path(data_path), img_ids)
+    index = _read_index(index_path, pixels_path)
+    if index is None or not _serves(index, wanted):
+        index = _decode_all(Path(data_path), wanted, side, num_workers, index_path, pixels_path)
+    return Pictures(np.load(pixels_path, mmap_mode="r"), index, img_ids)
+
+
+def report_faults(pictures: Pictures, data_path: str | Path) -> None:
+    """Say which pictures were left out and why, a line each (the first ten) and how many."""
+    for img_id, fault in pictures.faults.head(10).itertuples(index=False):
+        print(f"  left out: {picture_path(data_path, img_id)}: {fault}")
+    if len(pictures.faults):
+        print(f"  {len(pictures.faults)} of {len(pictures.faults) + len(pictures)} pictures left out", flush=True)
+
+
+def _processed(data_path: Path) -> Path:
+    """processed/ of the data set; of one that is write-protected, a folder of its own under outputs/."""
+    folder = data_path / "processed"
+    place = folder if folder.exists() else data_path
+    if place.stat().st_mode & 0o222 and os.access(place, os.W_OK):
+        return folder
+    return (
+        ROOT
+        / "outputs"
+        / "cache"
+        / f"{data_path.resolve().name}-{hashlib.sha256(bytes(data_path.resolve())).hexdigest()[:8]}"
+    )
+
+
+def _source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
+    """img_id, bytes and mtime_ns (−1 where there is no such file) of each picture, to tell whether it has changed."""
+    rows = []
+    for img_id in img_ids:
+        try:
+            status = picture_path(data_path, img_id).stat()
+            rows.append((img_id, status.st_size, status.st_mtime_ns))
+        except OSError:
+            rows.append((img_id, -1, -1))
+    return pd.DataFrame(rows, columns=["img_id", "bytes", "mtime_ns"])
+
+
+def _read_index(index_path: Path, pixels_path: Path) -> pd.DataFrame | None:
+    if not index_path.is_file() or not pixels_path.is_file():
+        return None
+    index = pd.read_csv(index_path)
+    return index if len(index) == len(np.load(pixels_path, mmap_mode="r")) else None
+
+
+def _serves(index: pd.DataFrame, wanted: pd.DataFrame) -> bool:
+    key = ["img_id", "bytes", "mtime_ns"]
+    return len(wanted.merge(index[key], on=key)) == len(wanted)
+
+
+def _decode_all(
+    data_path: Path, wanted: pd.DataFrame, side: int, num_workers: int, index_path: Path, pixels_path: Path
+) -> pd.DataFrame:
+    def decode_one(img_id: int) -> tuple[np.ndarray | None, int, int, str | None]:
+        try:
+            picture = decode(picture_path(data_path, img_id))
+            return to_square(picture, side), *picture.size, None
+        except UnusablePicture as fault:
+            return None, 0, 0, str(fault)
+
+    pixels_path.parent.mkdir(parents=True, exist_ok=True)
+    index_path.unlink(missing_ok=True)  # no index, no cache: a run killed from here on starts it again
+    pixels = np.lib.format.open_memmap(pixels_path, "w+", np.uint8, (len(wanted), 3, side, side))
+    facts = []
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # Pillow decodes and resizes without the interpreter's lock
+        decoded = pool.map(decode_one, wanted["img_id"], chunksize=16)
+        for row, (picture, *fact) in enumerate(tqdm(decoded, "decoding pictures", len(wanted), disable=None)):
+            if picture is not None:
+                pixels[row] = picture
+            facts.append(fact)
+    pixels.flush()
+    index = pd.concat([wanted, pd.DataFrame(facts, columns=["width", "height", "fault"])], axis=1)
+    write_csv(index_path, index)
+    return index
+
+
+# --- building the tables --------------------------------------------------------------------------------------------
+def classification_table(submissions: pd.DataFrame, img_ids: pd.Series, min_share: float) -> tuple[pd.DataFrame, dict]:
+    """image4classification.csv from submissions: the images submitted mostly to one of the five CLASSES.
+
+    An image belongs to the class that took at least `min_share` of its submissions to the subreddits that count; ties
+    for the first place and smaller shares are left out. Returns img_id, SNAP_id, subreddit, label, and the counts.
+    `img_ids` gives the img_id (values) of each SNAP id (index).
+    """
+    counting = submissions[submissions["subreddit"].isin(virality.TWENTY_SUBREDDITS)]
+    counts = pd.crosstab(counting["image_id"], counting["subreddit"].astype(str)).reindex(img_ids.index, fill_value=0)
+    five = counts.reindex(columns=list(CLASSES), fill_value=0).to_numpy()
+    best, share = five.max(axis=1), five.max(axis=1) / counts.to_numpy().sum(axis=1)
+    # A tie is one with any subreddit, not only among the five.
+    tied = (counts.to_numpy() == best[:, None]).sum(axis=1) > 1
+    kept = (share >= min_share) & ~tied & (best > 0)
+    label = five.argmax(axis=1)[kept]
+    table = pd.DataFrame({"img_id": img_ids.to_numpy()[kept], "SNAP_id": img_ids.index[kept]})
+    table["subreddit"], table["label"] = np.array(CLASSES)[label], label
+    left_out = {"ties": int((tied & (share >= min_share)).sum()), "smaller shares": int((share < min_share).sum())}
+    return table.sort_values("img_id", ignore_index=True), left_out
+
+
+def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> None:
+    """processed/splits.csv and processed/pairs_<mode>_<split>.csv (pair modes 1 to 4)."""
+    table = table.assign(split=split_of(table["img_id"], seed))
+    write_csv(data_path / "processed" / "splits.csv", table[["img_id", "split"]].sort_values("img_id"))
+    for split, images in table.groupby("split"):
+        ids, v_score = images["img_id"].to_numpy(), images["v_score"].to_numpy()
+        for mode in ("1", "2", "3", "4"):
+            pairs = draw_pairs(v_score, mode, seed)
+            rows = {"img_id_1": ids[pairs[:, 0]], "img_id_2": ids[pairs[:, 1]], "target": targets_of(v_score, pairs)}
+            write_csv(data_path / "processed" / f"pairs_{mode}_{split}.csv", pd.DataFrame(rows))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_path", required=True, help="a folder with redditSubmissions.csv.gz")
+    parser.add_argument("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
+    parser.add_argument("--seed", type=int, default=0, help="of splits and pairs")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    print_configuration(args, "data sets")
+    data_path = Path(args.data_path)
+    submissions, malformed = virality.read_submissions(data_path / "redditSubmissions.csv.gz")
+    table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])
+    classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], args.min_share)
+    write_csv(data_path / "datasets" / "image4classification.csv", classes)
+    write_splits_and_pairs(data_path, table, args.seed)
+    print(
+        f"{len(submissions)} submissions ({len(malformed)} malformed lines), {len(table)} images with a virality score"
+    )
+    print(
+        "five classes: " + ", ".join(f"{name} {count}" for name, count in classes["subreddit"].value_counts().items())
+    )
+    print("  left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
+    print(
+        "splits: "
+        + ", ".join(f"{s} {n}" for s, n in pd.Series(split_of(table["img_id"], args.seed)).value_counts().items())
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

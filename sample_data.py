@@ -1,0 +1,262 @@
+"""A sample community, drawn by code: pictures whose virality has a known cause, and the submissions they would get.
+
+    python sample_data.py --output data/sample [--num_images 600] [--seed 0]         a few seconds, no network
+
+The generative model
+  latent     z ~ uniform(0, 1) for each picture, independent of everything else: how viral the picture is.
+  subreddit  one of funny, WTF, aww, atheism, gaming, uniformly. Each has a manner of its own: ground and palette.
+  picture    160 to 320 pixels a side, JPEG. On the subreddit's ground lies clutter: plain discs, boxes, triangles and
+             strokes of any colour, place and size. Over it lies one *cue*.
+  cue        a badge at a random place, 0.20 to 0.34 of the picture's shorter side: a black rim, a white ring and a core
+             whose colour runs with z from blue over green and yellow to red. Only the badge is ringed; its colours
+             occur in the clutter too, so that the sum of the colours of a picture says little about z.
+  resubmissions   m ~ round(exp(0.9 + 3 z + N(0, 0.1))), at least 1: the latent acts on how often people pass it on.
+             Two thirds go to the picture's own subreddit, the others to one of the other four, to pics, or to offbeat
+             (which is not among the twenty that count). Hours follow the day.
+  votes      score = community's mean × hour's mean × exp(N(0, 0.12)), less up to three downvotes. The latent
+             does not act on the votes of one submission; with V's logarithm negative below the mean m, it could not act evenly.
+  malformed  five lines with too many fields, side by side, as in the real file.
+
+The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: what a
+ranker could reach that read the cue without error. `noise_ceiling` computes it from truth.csv and data_set_iv.csv.
+
+Written: redditSubmissions.csv.gz in SNAP's format, images/<img_id>.jpg, datasets/truth.csv (img_id, latent, and the
+cue's box x,y,w,h in pixels), and sample.json with what was asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import csv
+import gzip
+import io
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFilter
+
+from utils import UserError, print_configuration, run_main, write_csv, write_json, written_whole
+from virality import SNAP_COLUMNS
+
+SUBREDDITS = ("funny", "WTF", "aww", "atheism", "gaming")
+# Mean score of a submission to each community, and where submissions beyond a picture's own community go.
+MEAN_SCORE = {"funny": 420, "WTF": 310, "aww": 260, "atheism": 180, "gaming": 240, "pics": 380, "offbeat": 40}
+ELSEWHERE = (*SUBREDDITS, "pics", "offbeat")
+FIRST_MIDNIGHT = 1_325_376_000  # 2012-01-01, seconds since 1970
+MALFORMED_LINES = 5
+
+Colour = tuple[int, int, int]
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+def draw_picture(rng: np.random.Generator, subreddit: str, latent: float) -> tuple[Image.Image, tuple[int, ...]]:
+    """One picture in the manner of `subreddit` with a cue for `latent` (0 to 1); the cue's box x, y, w, h in pixels."""
+    width, height = (int(side) for side in rng.integers(160, 321, size=2))
+    image = GROUNDS[subreddit](rng, width, height)
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(5, 10))):
+        _draw_clutter(draw, rng, width, height)
+    side = int(round(rng.uniform(0.20, 0.34) * min(width, height)))
+    left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+    _draw_cue(draw, left, top, side, latent)
+    return image, (left, top, side, side)
+
+
+def cue_colour(latent: float) -> Colour:
+    """From blue (0) over green and yellow to red (1), at full saturation."""
+    return _rgb((1 - latent) * 0.66, 0.95, 0.95)
+
+
+def _draw_cue(draw: ImageDraw.ImageDraw, left: int, top: int, side: int, latent: float) -> None:
+    for inset, colour in ((0, (0, 0, 0)), (0.08, (255, 255, 255)), (0.20, cue_colour(latent))):
+        gap = inset * side
+        draw.ellipse((left + gap, top + gap, left + side - 1 - gap, top + side - 1 - gap), fill=colour)
+
+
+def _draw_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int) -> None:
+    side = rng.uniform(0.08, 0.28) * min(width, height)
+    x, y = rng.uniform(-0.2 * side, width - 0.8 * side), rng.uniform(-0.2 * side, height - 0.8 * side)
+    colour = _rgb(rng.uniform(), rng.uniform(0.3, 1), rng.uniform(0.4, 1))
+    shape = rng.integers(4)
+    if shape == 0:
+        draw.ellipse((x, y, x + side, y + side), fill=colour)
+    elif shape == 1:
+        draw.rectangle((x, y, x + side, y + side * rng.uniform(0.4, 1)), fill=colour)
+    elif shape == 2:
+        draw.polygon([(x, y + side), (x + side / 2, y), (x + side, y + side)], fill=colour)
+    else:
+        draw.line((x, y, x + side, y + side * rng.uniform(-1, 1)), fill=colour, width=max(2, int(side / 8)))
+
+
+def _ground_funny(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Bright sunburst rays from one point."""
+    image = Image.new("RGB", (width, height), _rgb(rng.uniform(0.10, 0.18), 0.45, 1.0))
+    draw = ImageDraw.Draw(image)
+    centre, reach = (rng.uniform(0, width), rng.uniform(0, height)), width + height
+    colour, rays = _rgb(rng.uniform(0.10, 0.18), 0.75, 0.95), int(rng.integers(7, 12))
+    for ray in range(rays):
+        angles = (2 * math.pi * ray / rays, 2 * math.pi * (ray + 0.5) / rays)
+        draw.polygon(
+            [centre, *((centre[0] + reach * math.cos(a), centre[1] + reach * math.sin(a)) for a in angles)], colour
+        )
+    return image
+
+
+def _ground_wtf(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Near black, with jagged red lines."""
+    image = Image.new("RGB", (width, height), _rgb(rng.uniform(0.9, 1), 0.5, rng.uniform(0.08, 0.2)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(10, 18))):
+        xs = np.linspace(0, width, 9)
+        ys = rng.uniform(0, height) + rng.normal(0, height * 0.06, 9)
+        draw.line(
+            list(zip(xs, ys, strict=True)), fill=_rgb(rng.uniform(0.94, 1.02) % 1, 0.9, rng.uniform(0.3, 0.7)), width=2
+        )
+    return image
+
+
+def _ground_aww(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Soft pink and peach blobs, out of focus."""
+    image = Image.new("RGB", (width, height), _rgb(rng.uniform(0.92, 1.0), 0.18, 1.0))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(12, 20))):
+        x, y, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.08, 0.22) * width
+        colour = _rgb(rng.uniform(0.90, 1.06) % 1, rng.uniform(0.15, 0.5), 1.0)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return image.filter(ImageFilter.GaussianBlur(6))
+
+
+def _ground_atheism(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A pale page with rows of grey words."""
+    image = Image.new("RGB", (width, height), _rgb(0.6, 0.06, rng.uniform(0.85, 0.97)))
+    draw = ImageDraw.Draw(image)
+    row, grey = int(rng.integers(9, 15)), int(rng.integers(60, 130))
+    for y in range(row // 2, height, row):
+        x = rng.uniform(2, 12)
+        while x < width * rng.uniform(0.75, 1):
+            word = rng.uniform(8, 34)
+            draw.rectangle((x, y, x + word, y + row * 0.45), fill=(grey, grey, grey + 10))
+            x += word + 5
+    return image
+
+
+def _ground_gaming(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A coarse grid of green and teal blocks."""
+    cells = (int(rng.integers(8, 13)), int(rng.integers(8, 13)))
+    small = np.zeros((cells[1], cells[0], 3), np.uint8)
+    for y in range(cells[1]):
+        for x in range(cells[0]):
+            small[y, x] = _rgb(rng.uniform(0.28, 0.52), rng.uniform(0.4, 0.8), rng.uniform(0.25, 0.65))
+    return Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST)
+
+
+GROUNDS = {
+    "funny": _ground_funny,
+    "WTF": _ground_wtf,
+    "aww": _ground_aww,
+    "atheism": _ground_atheism,
+    "gaming": _ground_gaming,
+}
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return int(red * 255), int(green * 255), int(blue * 255)
+
+
+# --- submissions ----------------------------------------------------------------------------------------------------
+def draw_submissions(rng: np.random.Generator, image_id: int, subreddit: str, latent: float) -> list[list[str]]:
+    """The submissions of one picture, as lines in SNAP's columns. The first goes to the picture's own subreddit."""
+    times = max(1, round(math.exp(0.9 + 3.0 * latent + rng.normal(0, 0.10))))
+    lines = []
+    for nth in range(times):
+        community = subreddit if nth == 0 or rng.random() < 2 / 3 else str(rng.choice(ELSEWHERE))
+        hour = int(rng.choice(24, p=_HOUR_SHARE))
+        seconds = hour * 3600 + int(rng.integers(3600))
+        local = FIRST_MIDNIGHT + int(rng.integers(330)) * 86400 + seconds
+        expected = MEAN_SCORE[community] * _HOUR_MEAN[hour] * math.exp(rng.normal(0, 0.12))
+        downvotes = int(rng.integers(0, 4))
+        upvotes = round(expected)
+        raw = datetime.fromtimestamp(local, UTC).strftime("%Y-%m-%dT%H:%M:%S-08:00")
+        title = f"picture {image_id}, again" if nth else f"picture {image_id}"
+        post = f"s{image_id:x}n{nth:x}"
+        comments = rng.poisson(1 + upvotes / 20)
+        line = [image_id, local + 8 * 3600, raw, title, upvotes + downvotes, post, upvotes, community, downvotes, local]
+        lines.append([str(field) for field in [*line, upvotes - downvotes, comments, f"user{rng.integers(900)}"]])
+    return lines
+
+
+# More submissions, and higher scores, in the afternoon and evening than in the small hours.
+_HOUR_SHARE = 1.2 + np.cos((np.arange(24) - 17) / 24 * 2 * np.pi)
+_HOUR_SHARE = _HOUR_SHARE / _HOUR_SHARE.sum()
+_HOUR_MEAN = 1 + 0.5 * np.cos((np.arange(24) - 18) / 24 * 2 * np.pi)
+
+
+def _malformed(rng: np.random.Generator, line: list[str]) -> list[str]:
+    """A line whose title was split at its commas: too many fields."""
+    return [*line[:3], *[f"word{i}" for i in range(int(rng.integers(2, 9)))], *line[3:]]
+
+
+# --- the community --------------------------------------------------------------------------------------------------
+def make_sample(output: str | Path, num_images: int = 600, seed: int = 0) -> None:
+    """Draw the whole community into the folder `output` (see the head of this file)."""
+    output, rng = Path(output), np.random.default_rng(seed)
+    (output / "images").mkdir(parents=True, exist_ok=True)
+    (output / "sample.json").unlink(missing_ok=True)  # written last: with it the sample is whole
+    truth, lines = [], []
+    for img_id in range(1, num_images + 1):
+        subreddit, latent = str(rng.choice(SUBREDDITS)), float(rng.uniform())
+        image, box = draw_picture(rng, subreddit, latent)
+        with written_whole(output / "images" / f"{img_id}.jpg") as beside:
+            image.save(beside, format="JPEG", quality=88)
+        truth.append((img_id, round(latent, 6), *box))
+        lines += draw_submissions(rng, img_id - 1, subreddit, latent)
+    middle = len(lines) // 2
+    lines[middle:middle] = [_malformed(rng, line) for line in lines[:MALFORMED_LINES]]
+    write_csv(output / "datasets" / "truth.csv", pd.DataFrame(truth, columns=["img_id", "latent", "x", "y", "w", "h"]))
+    _write_submissions(output / "redditSubmissions.csv.gz", lines)
+    write_json(output / "sample.json", {"num_images": num_images, "seed": seed, "submissions": len(lines)})
+
+
+def _write_submissions(path: Path, lines: list[list[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([SNAP_COLUMNS, *lines])
+    with (
+        written_whole(path) as beside,
+        open(beside, "wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,
+    ):
+        zipped.write(text.getvalue().encode())
+
+
+def noise_ceiling(latent: np.ndarray, v_score: np.ndarray) -> float:
+    """Share (0 to 1) of the pairs with unequal V, over all pairs of images, that the true latent puts in V's order."""
+    above = latent[:, None] > latent[None, :]
+    v_above = v_score[:, None] > v_score[None, :]
+    return float((above & v_above).sum() / v_above.sum())
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", default="data/sample", metavar="FOLDER")
+    parser.add_argument("--num_images", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.num_images < 10:
+        raise UserError(f"--num_images {args.num_images}: at least 10 are needed for three splits")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    print_configuration(args, "sample community")
+    make_sample(args.output, args.num_images, args.seed)
+    print(f"{args.num_images} pictures and their submissions → {args.output}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,205 @@
+"""The ranker: a localisation network that places a window (spatial transformer) and a network that scores what it sees.
+
+The two sides of a pair share all weights, so a picture has one score whatever it is compared with.
+
+model_type 0: the whole picture alone; 1: the window; 2: the window and the whole picture.
+
+Recipes: `singh2016` is the network of Singh & Lee 2016, *End-to-End Localization and Ranking for Relative Attributes*
+(arXiv 1608.02676): LocNet regresses the window from its whole map. `modern` finds it: AttentionLocNet points with a
+softmax over the map, which works at every place alike and so needs few pictures to learn, its window stays inside the
+picture by construction and shrinks on a schedule, and a small head on shared convolutions scores what it shows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feature_extractor import he_initialised, load_network
+from losses import BoundaryPenalty
+from utils import UserError
+
+RANKERS = ("alexnet", "densenet")
+RECIPES = ("modern", "singh2016")
+START_SCALE = 0.33  # Singh & Lee 2016, section 3.1
+SCALE_PACE = 0.05  # the scale's output is multiplied by it: it moves slower than the translation
+WIDE, NARROW = 0.6, 0.4  # the modern window's half side at the first epoch and once it has shrunk; the picture's is 1
+NOISE = 0.1  # standard deviation of the modern window's centre while it explores, the picture's half side being 1
+
+
+class LocNet(nn.Module):
+    """Where to look, by regression: pictures (n, 3, h, w) → windows (n, 3) as s, t_x, t_y, and no glimpse.
+
+    The window's centre lies at (s·t_x, s·t_y) and its half side is s, in the picture's coordinates from −1 to 1: the
+    translation is in units of the window.
+    """
+
+    def __init__(self, features: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.features = features
+        self.reduce = nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Conv2d(channels, 128, 1))
+        self.regress = nn.Sequential(
+            nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(4608, 128), nn.ReLU(inplace=True), nn.Linear(128, 3)
+        )
+        last = self.regress[-1]
+        with torch.no_grad():
+            last.weight[0].zero_()
+            last.bias.copy_(torch.tensor([START_SCALE / SCALE_PACE, 0.0, 0.0]))
+        self.register_buffer("pace", torch.tensor([SCALE_PACE, 1.0, 1.0]), persistent=False)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, None]:
+        window = self.regress(self.reduce(self.features(pictures))).float() * self.pace
+        return BoundaryPenalty.apply(window), None
+
+
+class AttentionLocNet(nn.Module):
+    """Where to look, by attention: pictures (n, 3, h, w) → windows (n, 3) as s, t_x, t_y, and glimpse scores (n,).
+
+    The centre is the mean place under a softmax over the map; it is kept so that the window stays inside the picture.
+    The glimpse score is the mean, under the same softmax, of a score at every place: ranking it as well teaches the
+    attention directly where the gradient through the window is still faint.
+    """
+
+    def __init__(self, features: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.features = features
+        self.attend = he_initialised(
+            nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1))
+        )
+        self.register_buffer("scale", torch.tensor(WIDE))
+        self.register_buffer("noise", torch.tensor(NOISE))
+
+    def set_progress(self, progress: float) -> None:
+        """Shrink the window and calm its noise; `progress` runs from 0 to 1 over the training."""
+        self.scale.fill_(NARROW + (WIDE - NARROW) * max(0.0, 1 - progress))
+        self.noise.fill_(NOISE * max(0.0, 1 - progress))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        attention, value = self.attend(self.features(pictures)).float().unbind(1)  # (n, h, w) each
+        n, height, width = attention.shape
+        share = attention.flatten(1).softmax(1).view(n, height, width)
+        glimpse = (share * value).sum((1, 2))
+        centre = torch.stack([share.sum(1) @ _places(width, share), share.sum(2) @ _places(height, share)], dim=1)
+        if self.training:
+            centre = centre + self.noise * torch.randn_like(centre)
+        centre = centre.clamp(self.scale - 1, 1 - self.scale)
+        return torch.cat([self.scale.expand(n, 1), centre / self.scale], dim=1), glimpse
+
+
+def _places(n: int, like: Tensor) -> Tensor:
+    """The centres of n cells from −1 to 1."""
+    return (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n * 2 - 1
+
+
+class RankNet(nn.Module):
+    """What it is worth: `views` pictures of each image (n, 3, h, w) → score (n,)."""
+
+    def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.extractor, self.head = extractor, head
+
+    def forward(self, *views: Tensor) -> Tensor:
+        features = self.extractor(torch.cat(views)).chunk(len(views))  # one pass: the views share the weights
+        return self.head(torch.cat(features, dim=1)).squeeze(1).float()
+
+
+class SiameseNet(nn.Module):
+    """Scores pictures, or both sides of pairs in one pass."""
+
+    def __init__(
+        self,
+        model_name: str = "alexnet",
+        model_type: int = 1,
+        weights: str = "imagenet",
+        recipe: str = "modern",
+        window_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if model_name not in RANKERS:
+            raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
+        self.model_type, self.window_size = model_type, window_size
+        build = _modern if recipe == "modern" else _singh2016
+        self.ranknet, self.locnet = build(model_name, model_type, weights)
+
+    def score(self, pictures: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Pictures (n, 3, h, w), normalised → scores (n,), windows (n, 3: s, t_x, t_y) and glimpse scores (n,).
+
+        No window for type 0; no glimpse for type 0 and for recipe singh2016.
+        """
+        if self.locnet is None:
+            return self.ranknet(pictures), None, None
+        window, glimpse = self.locnet(pictures)
+        seen = look(pictures, window, self.window_size)
+        views = (seen,) if self.model_type == 1 else (seen, _resized(pictures, seen))
+        return self.ranknet(*views), window, glimpse
+
+    def forward(self, picture_1: Tensor, picture_2: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides of pairs → their scores (n,), (n,)."""
+        return self.score(torch.cat([picture_1, picture_2]))[0].chunk(2)
+
+    def set_progress(self, progress: float) -> None:
+        if isinstance(self.locnet, AttentionLocNet):
+            self.locnet.set_progress(progress)
+
+
+def _singh2016(model_name: str, model_type: int, weights: str) -> tuple[RankNet, LocNet | None]:
+    """AlexNet up to fc7 (4096), or DenseNet-121 pooled to 2×2 (1024·4), and one linear layer; LocNet on its own map."""
+    model = load_network(model_name, weights)
+    if model_name == "alexnet":  # dropout, fc6, ReLU, dropout, fc7, ReLU
+        extractor = nn.Sequential(model.features, model.avgpool, nn.Flatten(), *model.classifier[:6])
+    else:
+        extractor = nn.Sequential(model.features, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    score = nn.Linear(4096 * _views(model_type), 1)
+    nn.init.xavier_uniform_(score.weight)
+    nn.init.zeros_(score.bias)
+    locnet = LocNet(load_network(model_name, weights).features, _channels(model_name)) if model_type else None
+    return RankNet(extractor, score), locnet
+
+
+def _modern(model_name: str, model_type: int, weights: str) -> tuple[RankNet, AttentionLocNet | None]:
+    """The convolutions, shared by both networks, pooled to 3×3 under a head of one hidden layer."""
+    features, channels = load_network(model_name, weights).features, _channels(model_name)
+    extractor = nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
+    hidden = nn.Linear(channels * 9 * _views(model_type), 256)
+    head = he_initialised(nn.Sequential(nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)))
+    # AlexNet's last pooling would halve the map that the attention points on.
+    maps = features[:-1] if model_name == "alexnet" else features
+    return RankNet(extractor, head), AttentionLocNet(maps, channels) if model_type else None
+
+
+def _views(model_type: int) -> int:
+    return 2 if model_type == 2 else 1
+
+
+def _channels(model_name: str) -> int:
+    return 256 if model_name == "alexnet" else 1024
+
+
+def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:
+    """What the window (n, 3) shows of the pictures (n, 3, h, w), size×size (default h×w), differentiable in both.
+
+    Beyond the picture's border its edge goes on.
+    """
+    s, t_x, t_y = window.float().unbind(1)
+    zero = torch.zeros_like(s)
+    theta = torch.stack([s, zero, s * t_x, zero, s, s * t_y], dim=1).view(-1, 2, 3)
+    height, width = (size, size) if size else pictures.shape[-2:]
+    grid = F.affine_grid(theta, [len(pictures), 3, height, width], align_corners=False)
+    return F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
+
+
+def boxes(window: Tensor, sizes: Tensor) -> Tensor:
+    """Windows (n, 3) on pictures of sizes (n, 2: width, height) → boxes (n, 4: x, y, w, h) in pixels, float64.
+
+    A window may reach past its picture; so does its box.
+    """
+    s, t_x, t_y = window.double().cpu().unbind(1)
+    centre = torch.stack([s * t_x + 1, s * t_y + 1], dim=1) / 2 * sizes
+    side = s[:, None].abs() * sizes
+    return torch.cat([centre - side / 2, side], dim=1)
+
+
+def _resized(pictures: Tensor, like: Tensor) -> Tensor:
+    same = pictures.shape[-2:] == like.shape[-2:]
+    return pictures if same else F.interpolate(pictures, like.shape[-2:], mode="bilinear", antialias=True)

@@ -1,0 +1,49 @@
+"""Fixtures that several test files share: a small sample community, a real data folder where there is one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sample_data
+import utils
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    """A sample community of 60 pictures with its tables built. Read only: tests that write copy it."""
+    folder = tmp_path_factory.mktemp("data") / "sample"
+    sample_data.make_sample(folder, num_images=60, seed=0)
+    for words in (
+        ["virality.py", folder / "redditSubmissions.csv.gz", "--output", folder / "datasets" / "data_set_iv.csv"],
+        ["data_set.py", "--data_path", folder],
+    ):
+        assert run(*words).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data beside the checkout; tests that need it skip where it is missing."""
+    folder = Path(os.environ.get("IMAGE_VIRALITY_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the real data ({folder}) is not here")
+    return folder
+
+
+def run(*words: object, **options) -> subprocess.CompletedProcess:
+    """Run one of the project's scripts as a user would, without a network."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=options.pop("cwd", utils.ROOT),
+        capture_output=True,
+        text=True,
+        timeout=options.pop("timeout", 300),
+        **options,
+    )

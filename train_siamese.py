@@ -1,0 +1,419 @@
+"""Train the siamese ranker: which of two pictures is more viral, and where in it?
+
+    python train_siamese.py --data_path data/sample --weights none --image_size 128 --save_dir outputs/siamese
+
+On 600 pictures of 128 pixels a run takes some five minutes on two cores. Written into --save_dir: config.json,
+environment.json, metrics.csv (a row an epoch), last.pt and best.pt (best on validation), results.json (the test split,
+read once, by best.pt), test_scores.csv and pictures. `--check_point last` goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import data_set
+import losses
+import metrics
+import transforms
+import visualisation
+from data_set import PAIR_MODES, Pictures
+from siamese_net import RANKERS, RECIPES, SiameseNet, boxes
+from utils import (
+    UserError,
+    add_common_flags,
+    autocast,
+    finish_log,
+    load_checkpoint,
+    print_configuration,
+    read_csv,
+    resume_point,
+    rng_state,
+    run_main,
+    save_checkpoint,
+    seed_everything,
+    select_device,
+    set_rng_state,
+    start_run,
+    write_csv,
+    write_json,
+)
+
+# What a recipe sets where no flag does. singh2016: section 4 of the paper.
+RECIPE_DEFAULTS = {
+    "modern": {"epochs": 30, "batch_size": 32, "learning_rate": 5e-4},
+    "singh2016": {"epochs": 400, "batch_size": 25, "learning_rate": 1e-3},
+}
+WATCHED = 6  # validation pictures whose windows are kept at every epoch
+
+
+# --- the model and its step -----------------------------------------------------------------------------------------
+def build_optimiser(model: SiameseNet, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """SGD with LocNet at a tenth of the rate (Singh & Lee 2016, section 4), or AdamW."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if args.recipe == "modern":
+        return torch.optim.AdamW(trained, lr=args.learning_rate, weight_decay=0.05, fused=True)
+    slow = {id(p) for p in model.locnet.parameters()} if model.locnet else set()
+    groups = [
+        {"params": [p for p in trained if id(p) not in slow]},
+        {"params": [p for p in trained if id(p) in slow], "lr": args.learning_rate / 10},
+    ]
+    return torch.optim.SGD([g for g in groups if g["params"]], lr=args.learning_rate, momentum=0.9, weight_decay=5e-4)
+
+
+def build_scheduler(optimiser: torch.optim.Optimizer, args: argparse.Namespace, steps: int) -> Any:
+    """Modern: a warm-up over the first 15 % of the steps and a cosine to nothing. singh2016: a constant rate."""
+    if args.recipe == "modern":
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, args.learning_rate, total_steps=steps, pct_start=0.15)
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0)
+
+
+def freeze(model: SiameseNet, args: argparse.Namespace) -> None:
+    """Keep the convolutions of either network as they are: no gradient is computed for them."""
+    if args.freeze_ranknet:
+        model.ranknet.extractor[0].requires_grad_(False)
+    if args.freeze_locnet:
+        if model.locnet is None:
+            raise UserError("--freeze_locnet: model type 0 has no LocNet")
+        model.locnet.features.requires_grad_(False)
+
+
+def draw_batches(v_score: np.ndarray, args: argparse.Namespace, epoch: int) -> list[tuple[np.ndarray, Tensor | None]]:
+    """One epoch's batches: positions of pictures, and for pair modes the targets of first half against second half."""
+    if args.pair_mode == "all":
+        order = torch.randperm(len(v_score)).numpy()
+        return [(rows, None) for rows in np.array_split(order, max(1, round(len(order) / args.batch_size)))]
+    pairs = data_set.draw_pairs(v_score, args.pair_mode, args.seed * 100_003 + epoch)
+    pairs = pairs[torch.randperm(len(pairs)).numpy()]
+    targets = torch.from_numpy(data_set.targets_of(v_score, pairs))
+    parts = np.array_split(np.arange(len(pairs)), max(1, round(len(pairs) / args.batch_size)))
+    return [(np.concatenate([pairs[part, 0], pairs[part, 1]]), targets[part]) for part in parts]
+
+
+def ranking_loss(scores: Tensor, v_score: Tensor, targets: Tensor | None) -> Tensor:
+    if targets is None:
+        return losses.all_pairs_loss(scores, v_score)
+    return losses.ranknet_loss(*scores.chunk(2), targets)
+
+
+def train_one_epoch(
+    model: SiameseNet,
+    pictures: Pictures,
+    rows: np.ndarray,
+    v_score: np.ndarray,
+    optimiser: torch.optim.Optimizer,
+    scheduler: Any,
+    args: argparse.Namespace,
+    epoch: int,
+) -> dict[str, float]:
+    """One pass over the training pictures `rows`; `v_score` is theirs. Returns train_loss and images_per_second."""
+    model.train()
+    model.set_progress(min(1.0, epoch / max(1, 0.6 * args.epochs)))
+    device = next(model.parameters()).device
+    start, seen, total = time.perf_counter(), 0, torch.zeros((), device=device)
+    batches = draw_batches(v_score, args, epoch)
+    for places, targets in tqdm(batches, f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None):
+        batch = transforms.augment(pictures.batch(rows[places]).to(device, non_blocking=True), args.image_size)
+        value = torch.from_numpy(v_score[places]).to(device)
+        targets = None if targets is None else targets.to(device)
+        with autocast(device, args.amp):
+            scores, _, glimpse = model.score(batch)
+        loss = ranking_loss(scores, value, targets)
+        both = loss if glimpse is None else loss + ranking_loss(glimpse, value, targets)
+        optimiser.zero_grad(set_to_none=True)
+        both.backward()
+        if args.recipe == "modern":
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        scheduler.step()
+        total += loss.detach()
+        seen += len(places)
+    train_loss = total.item() / len(batches)
+    if not np.isfinite(train_loss):
+        raise UserError(f"the loss is {train_loss} in epoch {epoch + 1}: try a smaller --learning_rate")
+    return {"train_loss": train_loss, "images_per_second": seen / (time.perf_counter() - start)}
+
+
+@torch.inference_mode()
+def predict(
+    model: SiameseNet, pictures: Pictures, rows: np.ndarray, args: argparse.Namespace
+) -> tuple[np.ndarray, Any]:
+    """Scores (n,) of pictures, each once, and their windows as boxes (n, 4: x, y, w, h in pixels; None for type 0).
+
+    Modern: the whole picture. singh2016: the mean score over ten crops, and the window on the whole picture.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    scores, windows = [], []
+    for part in np.array_split(rows, max(1, -(-len(rows) // 64))):
+        batch = pictures.batch(part).to(device)
+        with autocast(device, args.amp):
+            if args.recipe == "modern":
+                score, window, _ = model.score(transforms.whole(batch))
+            else:
+                score = torch.stack(
+                    [model.score(view)[0] for view in transforms.ten_crops(batch, args.image_size)]
+                ).mean(0)
+                window = model.locnet(transforms.whole(batch))[0] if model.locnet else None
+        scores.append(score.cpu())
+        if window is not None:
+            windows.append(boxes(window, torch.from_numpy(pictures.sizes[part])))
+    return torch.cat(scores).double().numpy(), torch.cat(windows).numpy() if windows else None
+
+
+def evaluate(
+    model: SiameseNet, pictures: Pictures, rows: np.ndarray, v_score: np.ndarray, args: argparse.Namespace
+) -> dict[str, float]:
+    """Ranking metrics on the pictures `rows`, over the pairs of --pair_mode, and the seconds that they took."""
+    start = time.perf_counter()
+    scores, _ = predict(model, pictures, rows, args)
+    seconds = time.perf_counter() - start
+    found = metrics.ranking_metrics(scores, v_score, mode_pairs(v_score, args.pair_mode))
+    return found | {"seconds": seconds, "images_per_second": len(rows) / max(seconds, 1e-9)}
+
+
+def mode_pairs(v_score: np.ndarray, pair_mode: str) -> np.ndarray:
+    """All the pairs that a mode could draw from these images, n×n (see metrics.comparable)."""
+    return metrics.comparable(v_score, *data_set.pair_sets(v_score, pair_mode))
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+class Data:
+    """Pictures, their virality, the rows of each split; the cue's true boxes and latent where there is a truth.csv."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        table = data_set.read_table(args.data_path, "data_set_iv", ["v_score"])
+        side = transforms.stored_side(args.image_size)
+        self.pictures = data_set.load_pictures(args.data_path, table["img_id"], side, args.num_workers)
+        data_set.report_faults(self.pictures, args.data_path)
+        table = table.set_index("img_id").loc[self.pictures.img_ids]
+        self.v_score = table["v_score"].to_numpy(np.float64)
+        split = data_set.split_of(self.pictures.img_ids, args.seed)
+        self.rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+        for name, rows in self.rows.items():
+            if len(np.unique(self.v_score[rows])) < 2:
+                raise UserError(
+                    f"{args.data_path}: its {name} split has {len(rows)} usable pictures and no pair of them"
+                )
+        truth = Path(args.data_path) / "datasets" / "truth.csv"
+        self.truth = None
+        if truth.is_file():
+            columns = ["img_id", "latent", "x", "y", "w", "h"]
+            self.truth = read_csv(truth, columns).set_index("img_id").reindex(self.pictures.img_ids)
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    """A whole run: train, keep the best on validation, read the test split once. Returns what results.json holds."""
+    device = select_device(args.device)
+    seed_everything(args.seed)
+    data = Data(args)
+    resumed = resume_point(args, "siamese")
+    weights = "none" if resumed else args.weights
+    model = SiameseNet(args.model_name, args.model_type, weights, args.recipe, args.image_size).to(device)
+    freeze(model, args)
+    folder = start_run(args.save_dir, vars(args), device)
+    rows, v_score = data.rows["train"], data.v_score[data.rows["train"]]
+    optimiser = build_optimiser(model, args)
+    steps = args.epochs * len(draw_batches(v_score, args, 0))
+    scheduler = build_scheduler(optimiser, args, steps)
+    state = {"epoch": 0, "best": -1.0, "history": [], "windows": []}
+    seed_everything(args.seed)  # the batches do not depend on how many numbers the weights took
+    if resumed:
+        model.load_state_dict(resumed["model"])
+        optimiser.load_state_dict(resumed["optimiser"])
+        scheduler.load_state_dict(resumed["scheduler"])
+        set_rng_state(resumed["rng"])
+        state = {key: resumed[key] for key in state}
+        print(f"going on after epoch {state['epoch']} of {args.epochs}")
+    for epoch in range(state["epoch"], args.epochs):
+        start = time.perf_counter()
+        trained = train_one_epoch(model, data.pictures, rows, v_score, optimiser, scheduler, args, epoch)
+        found = evaluate(model, data.pictures, data.rows["validation"], data.v_score[data.rows["validation"]], args)
+        row = {"epoch": epoch + 1, **trained, "val_pair_accuracy": found["pair_accuracy"]}
+        row |= {"val_kendall_tau": found["kendall_tau"], "learning_rate": scheduler.get_last_lr()[0]}
+        state["history"].append(row | {"seconds": time.perf_counter() - start})
+        state["epoch"] = epoch + 1
+        if model.locnet is not None:
+            watched = data.rows["validation"][:WATCHED]
+            state["windows"].append(predict(model, data.pictures, watched, args)[1].round(2).tolist())
+        is_best = found["pair_accuracy"] >= state["best"]  # of equals the later, whose schedule is further on
+        state["best"] = max(state["best"], found["pair_accuracy"])
+        checkpoint = {"kind": "siamese", "config": vars(args), "transform": transforms.describe(args.image_size)}
+        checkpoint |= {"model": model.state_dict(), **state}
+        running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
+        if is_best:
+            save_checkpoint(folder / "best.pt", checkpoint)
+        save_checkpoint(folder / "last.pt", checkpoint | running)
+        write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
+        print(
+            f"epoch {epoch + 1:3}/{args.epochs}  loss {row['train_loss']:.4f}  validation pair accuracy "
+            f"{found['pair_accuracy']:.4f}  {row['images_per_second']:.0f} images/s",
+            flush=True,
+        )
+    return finish(model, data, state, args, folder)
+
+
+def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Score the test split with the checkpoint that validation chose; write results.json and the pictures."""
+    best = load_checkpoint(folder / "best.pt", "siamese")
+    model.load_state_dict(best["model"])
+    rows = data.rows["test"]
+    v_score = data.v_score[rows]
+    start = time.perf_counter()
+    scores, windows = predict(model, data.pictures, rows, args)
+    seconds = time.perf_counter() - start
+    pairs = mode_pairs(v_score, args.pair_mode)
+    test = metrics.ranking_metrics(scores, v_score, pairs)
+    results = {
+        "configuration": vars(args),
+        "n": {name: len(part) for name, part in data.rows.items()},
+        "best_epoch": best["epoch"],
+        "validation_pair_accuracy": best["best"],
+        "test": test | look_metrics(windows, data, rows, pairs),
+        "pictures_left_out": len(data.pictures.faults),
+        "train_seconds": sum(row["seconds"] for row in state["history"]),
+        "train_images_per_second": float(np.mean([row["images_per_second"] for row in state["history"]])),
+        "seconds": seconds,
+        "images_per_second": len(rows) / seconds,
+    }
+    # A percentile needs something to stand against: the scores of the pictures that the ranker was trained on.
+    train_scores, _ = predict(model, data.pictures, data.rows["train"], args)
+    save_checkpoint(folder / "best.pt", best | {"train_scores": torch.from_numpy(np.sort(train_scores))})
+    table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": v_score, "score": scores})
+    if windows is not None:
+        table[["x", "y", "w", "h"]] = windows.round(2)
+    write_csv(folder / "test_scores.csv", table)
+    write_json(folder / "results.json", results)
+    draw(folder, data, state, table, windows, best["epoch"], args)
+    print_results(results, folder)
+    return results
+
+
+def look_metrics(windows: np.ndarray | None, data: Data, rows: np.ndarray, pairs: np.ndarray) -> dict[str, float]:
+    """Where there is a truth.csv: the noise ceiling, and how well the windows find the cue, beside the centre's."""
+    found = {} if windows is None else {"mean_scale": float(np.mean(windows[:, 2:] / data.pictures.sizes[rows]))}
+    if data.truth is None or data.truth.iloc[rows].isna().any().any():
+        return found
+    truth = data.truth.iloc[rows]
+    found["noise_ceiling"] = metrics.pair_accuracy(truth["latent"].to_numpy(), data.v_score[rows], pairs)
+    if windows is not None:
+        cues = truth[["x", "y", "w", "h"]].to_numpy(np.float64)
+        centre = np.hstack([np.zeros((len(rows), 2)), data.pictures.sizes[rows]])
+        found["pointing_accuracy"] = metrics.pointing_accuracy(windows, cues)
+        found["pointing_accuracy_of_the_centre"] = metrics.pointing_accuracy(centre, cues)
+        found["mean_overlap"] = float(metrics.overlap(windows, cues).mean())
+    return found
+
+
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    test = results["test"]
+    print(
+        f"test pair accuracy {test['pair_accuracy']:.4f} (95 % {test['pair_accuracy_low']:.4f} to "
+        f"{test['pair_accuracy_high']:.4f}) on {test['pairs']} pairs of {test['images']} pictures, "
+        f"Kendall's τ {test['kendall_tau']:.3f}, Spearman's ρ {test['spearman_rho']:.3f}"
+    )
+    if "noise_ceiling" in test:
+        print(f"noise ceiling {test['noise_ceiling']:.4f}")
+    if "pointing_accuracy" in test:
+        print(
+            f"the window's centre lies on the cue in {test['pointing_accuracy']:.0%} of the pictures "
+            f"(the picture's centre: {test['pointing_accuracy_of_the_centre']:.0%})"
+        )
+    finish_log(folder)
+
+
+# --- pictures of the run --------------------------------------------------------------------------------------------
+def draw(
+    folder: Path,
+    data: Data,
+    state: dict,
+    table: pd.DataFrame,
+    windows: np.ndarray | None,
+    best_epoch: int,
+    args: argparse.Namespace,
+) -> None:
+    def pictures(img_ids) -> list:
+        return [transforms.decode(data_set.picture_path(args.data_path, i)) for i in img_ids]
+
+    def save(figure, name: str) -> None:
+        visualisation.save(figure, folder / name)
+
+    history = pd.DataFrame(state["history"]).drop(columns=["seconds", "images_per_second"])
+    save(visualisation.learning_curves(history, "siamese ranker", best_epoch=best_epoch), "curves.png")
+    figure = visualisation.score_against_virality(
+        table["score"].to_numpy(), table["v_score"].to_numpy(), "test pictures"
+    )
+    save(figure, "score_against_virality.png")
+    strip = table.sort_values("score").iloc[np.unique(np.linspace(0, len(table) - 1, 16).round().astype(int))]
+    strip_windows = None if windows is None else windows[strip.index]
+    figure = visualisation.ranked_strip(
+        pictures(strip["img_id"]), strip["score"].to_numpy(), strip_windows, title="test pictures by their score"
+    )
+    save(figure, "ranked_strip.png")
+    shown = data_set.draw_pairs(table["v_score"].to_numpy(), args.pair_mode, 0)
+    shown = shown[np.random.default_rng(0).permutation(len(shown))[:8]]
+    first, second = table.iloc[shown[:, 0]], table.iloc[shown[:, 1]]
+    targets = data_set.targets_of(table["v_score"].to_numpy(), shown)
+    figure = visualisation.pairs(
+        *(pictures(side["img_id"]) for side in (first, second)),
+        *(side["score"].to_numpy() for side in (first, second)),
+        targets,
+        title="test pairs",
+    )
+    save(figure, "pairs.png")
+    if windows is None:
+        return
+    some = table.iloc[:12]
+    truth = None
+    if data.truth is not None:
+        truth = data.truth.loc[some["img_id"], ["x", "y", "w", "h"]].to_numpy()
+    figure = visualisation.windows_on_pictures(
+        pictures(some["img_id"]), windows[: len(some)], truth=truth, title="where the ranker looks (test pictures)"
+    )
+    save(figure, "windows.png")
+    watched = data.pictures.img_ids[data.rows["validation"][:WATCHED]]
+    epochs = [row["epoch"] for row in state["history"]]
+    figure = visualisation.windows_over_epochs(
+        pictures(watched), epochs, np.array(state["windows"]), title="how the windows moved (validation pictures)"
+    )
+    save(figure, "windows_over_epochs.png")
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_flags(parser, save_dir="outputs/siamese")
+    flag = parser.add_argument
+    flag("--model_name", default="alexnet", choices=RANKERS)
+    flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both")
+    flag("--pair_mode", default="all", choices=PAIR_MODES, help="which images are set against each other")
+    flag("--recipe", default="modern", choices=RECIPES)
+    flag("--freeze_locnet", action=argparse.BooleanOptionalAction, default=False, help="keep LocNet's convolutions")
+    flag(
+        "--freeze_ranknet", action=argparse.BooleanOptionalAction, default=False, help="keep the ranker's convolutions"
+    )
+    args = parser.parse_args(words)
+    for name, value in RECIPE_DEFAULTS[args.recipe].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.image_size < 64:
+        raise UserError(f"--image_size {args.image_size}: AlexNet needs at least 64 pixels")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    print_configuration(args, "siamese ranker")
+    train(args)
+
+
+if __name__ == "__main__":
+    run_main(main)

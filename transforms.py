@@ -1,0 +1,125 @@
+"""Picture → tensor: decoding a file whatever its kind, and augmenting and normalising a whole batch on the device."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, ImageOps
+from torch import Tensor
+
+# Statistics of ImageNet's training pictures, RGB in 0..1: what torchvision's weights were trained with. Networks
+# trained from nothing use them too, so that a checkpoint's transform never depends on where its weights began.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MAX_PIXELS = 100_000_000  # a picture beyond this is refused before it is decoded: 300 MB as RGB
+MARGIN = 256 / 227  # pictures are kept a little larger than the crops taken from them (Krizhevsky et al. 2012)
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+Image.MAX_IMAGE_PIXELS = None  # our own limit speaks in one line; Pillow's would only warn below twice its own
+
+
+class UnusablePicture(Exception):
+    """A file that is not a whole picture of a bearable size. The message says why, without the file's name."""
+
+
+def decode(file: str | Path | BinaryIO) -> Image.Image:
+    """Decode a picture fully, as RGB, upright.
+
+    Transparency is laid on white, 16-bit grey is scaled to 8 bits, palettes and CMYK are converted, of an animation the
+    first frame is taken. Raises UnusablePicture with the reason: missing, not a picture, truncated, too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here
+            with Image.open(file) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise UnusablePicture(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+                picture.load()  # the whole file: `open` and `verify` pass a truncated JPEG
+                return _rgb(ImageOps.exif_transpose(picture))
+    except UnusablePicture:
+        raise
+    except FileNotFoundError:
+        raise UnusablePicture("no such file") from None
+    except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error on a broken file
+        reason = "not a picture" if "cannot identify" in str(error) else f"broken: {error}"
+        raise UnusablePicture(reason) from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
+        grey = np.asarray(picture, np.float32)
+        top = 65535 if picture.mode.startswith("I") else max(1.0, float(np.nanmax(grey, initial=1.0)))
+        return Image.fromarray((np.nan_to_num(grey).clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def stored_side(image_size: int) -> int:
+    """Side in pixels at which pictures are kept for crops of `image_size`: 256 for 227, as in Singh & Lee 2016."""
+    return round(image_size * MARGIN)
+
+
+def to_square(picture: Image.Image, side: int) -> np.ndarray:
+    """The whole picture squeezed to side×side, uint8, shape (3, side, side). A window on it is one on the picture."""
+    square = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+
+def normalise(batch: Tensor) -> Tensor:
+    """uint8 (n, 3, h, w), 0..255 → float32 by ImageNet's statistics."""
+    mean = torch.tensor(IMAGENET_MEAN, device=batch.device).view(3, 1, 1) * 255
+    std = torch.tensor(IMAGENET_STD, device=batch.device).view(3, 1, 1) * 255
+    return (batch.float() - mean) / std
+
+
+def crop(batch: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """From each picture of (n, 3, s, s) the size×size crop at its own `top` and `left` (n,), in pixels."""
+    step = torch.arange(size, device=batch.device)
+    rows = (top[:, None] + step)[:, None, :, None]
+    columns = (left[:, None] + step)[:, None, None, :]
+    pictures = torch.arange(len(batch), device=batch.device)[:, None, None, None]
+    channels = torch.arange(batch.shape[1], device=batch.device)[None, :, None, None]
+    return batch[pictures, channels, rows, columns]
+
+
+def augment(batch: Tensor, size: int) -> Tensor:
+    """A random crop of each picture, flipped at random, normalised: uint8 (n, 3, s, s) → float (n, 3, size, size)."""
+    n, spare = len(batch), batch.shape[-1] - size + 1
+    top, left = (torch.randint(spare, (n,)).to(batch.device) for _ in range(2))
+    flip = torch.rand(n).to(batch.device) < 0.5
+    cropped = crop(batch, top, left, size)
+    return normalise(torch.where(flip[:, None, None, None], cropped.flip(3), cropped))
+
+
+def centre_crop(batch: Tensor, size: int) -> Tensor:
+    """The size×size centre of each picture, normalised."""
+    start = (batch.shape[-1] - size) // 2
+    return normalise(batch[..., start : start + size, start : start + size])
+
+
+def ten_crops(batch: Tensor, size: int) -> Tensor:
+    """Corners and centre and their mirror images, normalised: uint8 (n, 3, s, s) → float (10, n, 3, size, size)."""
+    spare = batch.shape[-1] - size
+    places = [(0, 0), (0, spare), (spare, 0), (spare, spare), (spare // 2, spare // 2)]
+    crops = [batch[..., top : top + size, left : left + size] for top, left in places]
+    return torch.stack([normalise(view) for view in (*crops, *(each.flip(3) for each in crops))])
+
+
+def whole(batch: Tensor) -> Tensor:
+    """The whole of each picture, as it is kept, normalised."""
+    return normalise(batch)
+
+
+def describe(image_size: int) -> dict:
+    """What a checkpoint says of the pictures it wants: squeezed to `side`, seen at `image_size`, normalised so."""
+    side = stored_side(image_size)
+    return {"image_size": image_size, "side": side, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}

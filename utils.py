@@ -1,0 +1,305 @@
+"""What every script needs and no science: errors, seeds, the device, whole files, checkpoints, the run folder.
+
+Torch is imported where it is used: scripts that do without it start in a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import torch
+
+ROOT = Path(__file__).resolve().parent
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+class UserError(Exception):
+    """Wrong arguments or unusable input. The message is one line that says what is wrong and where."""
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and exit: 0 on success, 2 with one line on a `UserError`, 130 on Ctrl-C."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted: what was written is whole; run the same command again to go on", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader (`| head`) has left: nobody is there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+def print_configuration(args: argparse.Namespace, title: str) -> None:
+    """Print the flags that a script runs with, one a line, so that a log says by itself what was run."""
+    print(f"{title}\n" + "\n".join(f"  {key:<16} {value}" for key, value in sorted(vars(args).items())), flush=True)
+
+
+# --- seeds and devices ----------------------------------------------------------------------------------------------
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and torch's generators (on every device)."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, Any]:
+    """The states of python's, numpy's and torch's generators, as tensors and numbers that a checkpoint can hold."""
+    import torch
+
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `rng_state` gave."""
+    import torch
+
+    version_, numbers, gauss = state["python"]
+    random.setstate((version_, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device, then Apple's, then the processor. Raises UserError for one that is not there."""
+    import torch
+
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+# --- files, written whole or not at all -----------------------------------------------------------------------------
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; once the block ends without an error it is renamed to `path`.
+
+    A reader never sees half a file, and a run killed at any moment leaves the old one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    with written_whole(path) as beside:
+        table.to_csv(beside, index=False, lineterminator="\n")
+
+
+def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:
+    """Read a CSV file that must hold `columns` and a row at least; anything else is a UserError naming the file."""
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, **options)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path} is empty") from error
+    except (OSError, ValueError) as error:  # unreadable, a folder, or not a CSV at all
+        raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)} (its columns: {', '.join(map(str, table.columns))})"
+        )
+    if table.empty:
+        raise UserError(f"{path} has a header and no rows")
+    return table
+
+
+def read_json(path: str | Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors, numbers, strings and containers of them, whole or not at all."""
+    import torch
+
+    with written_whole(path) as beside:
+        torch.save(state, beside)
+
+
+def load_checkpoint(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read a checkpoint on the CPU, running none of its code (`weights_only`). `kind` is 'classifier' or 'siamese'."""
+    import torch
+
+    if not Path(path).is_file():
+        raise UserError(f"the checkpoint {path} does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a file that is not one of its own
+        raise UserError(f"{path} is not a checkpoint of this project: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.get("kind") != kind:
+        found = state.get("kind", "something else") if isinstance(state, dict) else "something else"
+        raise UserError(f"{path} is not a {kind} checkpoint (it holds {found})")
+    return state
+
+
+# --- the run folder -------------------------------------------------------------------------------------------------
+def start_run(save_dir: str | Path, config: dict[str, Any], device: torch.device) -> Path:
+    """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
+    folder = Path(save_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--save_dir {folder} is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config)
+    write_json(folder / "environment.json", environment(device))
+    return folder
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, commit and command of this run."""
+    import torch
+
+    packages = ("torch", "torchvision", "numpy", "pandas", "pillow", "scipy", "scikit-learn")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in packages},
+        "platform": platform.platform(),
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with `+` where files differ from it; None outside a checkout."""
+    try:
+        run = lambda *words: subprocess.run(  # noqa: E731
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
+    """The flags that both training scripts share. Epochs, batch and rate default to what the script's recipe says."""
+    flag = parser.add_argument
+    flag("--data_path", required=True, help="a data set: datasets/*.csv and images/<img_id>.jpg")
+    flag("--save_dir", default=save_dir, help="the run's folder (default %(default)s)")
+    flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
+    flag("--epochs", type=at_least(1), help="default: the recipe's")
+    flag("--batch_size", type=at_least(2), help="default: the recipe's")
+    flag("--learning_rate", type=float, help="default: the recipe's")
+    flag("--image_size", type=at_least(32), default=224, help="side in pixels of what the network sees")
+    flag("--weights", default="imagenet", help="imagenet, none, or a file with a torchvision state dict")
+    flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
+    flag("--seed", type=at_least(0), default=0, help="of splits, weights and batches")
+    flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: on CUDA devices that have it)")
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low` on."""
+
+    def whole_number(word: str) -> int:
+        if (value := int(word)) < low:
+            raise argparse.ArgumentTypeError(f"{value} is below {low}")
+        return value
+
+    whole_number.__name__ = f"whole number from {low}"
+    return whole_number
+
+
+def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractContextManager:
+    """bf16 autocast where it is asked for or, by default, on a CUDA device that computes in bf16."""
+    import torch
+
+    if amp is None:
+        amp = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=amp)
+
+
+# Flags that may differ between a run and its continuation.
+_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path"}
+
+
+def resume_point(args: argparse.Namespace, kind: str) -> dict[str, Any] | None:
+    """The checkpoint that --check_point names, whose flags must be this run's; None to start from the beginning.
+
+    `last` in a folder without last.pt starts from the beginning, so that one command starts a run and goes on with it.
+    """
+    if args.check_point is None:
+        return None
+    path = Path(args.save_dir) / "last.pt" if args.check_point == "last" else Path(args.check_point)
+    if args.check_point == "last" and not path.exists():
+        print(f"no {path}: starting from the beginning")
+        return None
+    state = load_checkpoint(path, kind)
+    if "optimiser" not in state:
+        raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
+    for key, value in vars(args).items():
+        if key not in _FREE and state["config"].get(key) != value:
+            raise UserError(f"--{key} is {value}, but {path} was trained with {state['config'].get(key)}")
+    return state
+
+
+def finish_log(folder: Path) -> None:
+    """Say where everything is."""
+    print("written: " + ", ".join(str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file()))
