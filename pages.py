@@ -82,8 +82,8 @@ def leaderboard_page(table: pd.DataFrame, thumbnails: list[str], sizes: list[tup
         window = [_number_or_none(row.get(side)) for side in "xywh"]
         numbers = (_number_or_none(row["score"]), _number_or_none(row.get("percentile")))
         box = None if None in window else window
-        pictures.append((str(row["path"]), *numbers, box, (int(width), int(height)), image))
-    # Without `<` the data cannot close its own <script>; with ASCII alone, no broken name can break the file.
+        pictures.append((_whole(row["path"]), *numbers, box, (int(width), int(height)), image))
+    # Without `<` the data cannot close its own <script>.
     data = json.dumps(pictures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return _page("leaderboard.html", title or "Ranked pictures", data=data)
 
@@ -324,8 +324,13 @@ def _page(template: str, title: str, **fields: str) -> str:
 
 
 def _escape(text: Any) -> str:
-    """Text for HTML, in or out of an attribute; half a surrogate pair, from a broken name, becomes a question mark."""
-    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
+    """Text for HTML, in or out of an attribute."""
+    return html.escape(_whole(text))
+
+
+def _whole(text: Any) -> str:
+    """Text that UTF-8 can hold: bytes of a broken file name, which python keeps as surrogates, become a mark."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
 
 
 def _data_address(content: bytes, kind: str) -> str:

@@ -376,11 +376,11 @@ def _place_names(axes: Axes, bubbles: list[_Bubble]) -> None:
             for angle in np.radians((0, 180, 40, 140, -40, -140, 90, -90)):
                 box = _move(label, (bubble.radius + away) * np.array([math.cos(angle), math.sin(angle)]), renderer)
                 area = (box[2] - box[0]) * (box[3] - box[1])
-                cost = sum(_common_area(box, other) for other in taken) + 3 * (area - _common_area(box, inside))
+                cost = _common_area(box, taken) + 3 * (area - _common_area(box, inside))
                 middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
                 way = np.linspace(axes.transData.transform((bubble.x, bubble.y)), middle, 20)[2:]
-                crossed = sum(_common_area((x, y, x + 2, y + 2), other) for x, y in way for other in taken)
-                tried.append((cost + 2 * crossed * (away > 12) + 2 * away, len(tried), away, angle))
+                crossed = _common_area(np.hstack([way, way + 2]), taken)
+                tried.append((4 * cost + 2 * crossed * (away > 12) + 2 * away, len(tried), away, angle))
         _, _, away, angle = min(tried)
         taken.append(_move(label, (bubble.radius + away) * np.array([math.cos(angle), math.sin(angle)]), renderer))
         label.arrow_patch.set_visible(away > 12)
@@ -395,11 +395,12 @@ def _move(label: Text, shift: np.ndarray, renderer: object) -> np.ndarray:
     return Text.get_window_extent(label, renderer).extents  # without the line to the point
 
 
-def _common_area(box: Sequence[float], other: Sequence[float]) -> float:
-    """Area that two boxes (x0, y0, x1, y1) share."""
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    return max(0.0, width) * max(0.0, height)
+def _common_area(boxes: np.ndarray, others: np.ndarray) -> float:
+    """Area that boxes (x0, y0, x1, y1; or rows of them) share with others, summed over all couples."""
+    boxes, others = np.reshape(boxes, (-1, 1, 4)), np.reshape(others, (1, -1, 4))
+    low = np.maximum(boxes[..., :2], others[..., :2])
+    high = np.minimum(boxes[..., 2:], others[..., 2:])
+    return float(np.prod(np.clip(high - low, 0, None), axis=-1).sum())
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -647,8 +648,8 @@ def _figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def _dress(axes: Axes, xlabel: str, ylabel: str) -> None:
-    axes.set_xlabel(xlabel, fontsize=TEXT, parse_math=False)
-    axes.set_ylabel(ylabel, fontsize=TEXT, parse_math=False)
+    axes.set_xlabel(_plain(xlabel), fontsize=TEXT, parse_math=False)
+    axes.set_ylabel(_plain(ylabel), fontsize=TEXT, parse_math=False)
     axes.tick_params(labelsize=LABEL)
     axes.spines[["top", "right"]].set_visible(False)
 
