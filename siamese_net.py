@@ -12,13 +12,16 @@ picture by construction and shrinks on a schedule, and a small head on shared co
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import transforms
 from feature_extractor import he_initialised, load_network
 from losses import BoundaryPenalty
-from utils import UserError
+from utils import UserError, load_checkpoint
 
 RANKERS = ("alexnet", "densenet")
 RECIPES = ("modern", "singh2016")
@@ -113,12 +116,14 @@ class SiameseNet(nn.Module):
         model_type: int = 1,
         weights: str = "imagenet",
         recipe: str = "modern",
-        window_size: int | None = None,
+        image_size: int = 224,
     ) -> None:
         super().__init__()
         if model_name not in RANKERS:
             raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
-        self.model_type, self.window_size = model_type, window_size
+        self.model_type, self.recipe, self.image_size = model_type, recipe, image_size
+        # A window of 0.4 of a picture holds no more than this many pixels of it; singh2016 magnifies it to the whole.
+        self.window_size = round(image_size * 0.75) if recipe == "modern" else image_size
         build = _modern if recipe == "modern" else _singh2016
         self.ranknet, self.locnet = build(model_name, model_type, weights)
 
@@ -138,9 +143,31 @@ class SiameseNet(nn.Module):
         """Both sides of pairs → their scores (n,), (n,)."""
         return self.score(torch.cat([picture_1, picture_2]))[0].chunk(2)
 
+    @torch.inference_mode()
+    def rank(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Kept pictures (n, 3, s, s), uint8 → scores (n,) and windows on the whole pictures (n, 3; None for type 0).
+
+        Modern: of the whole picture. singh2016: the mean score over ten crops.
+        """
+        self.eval()
+        if self.recipe == "modern":
+            return self.score(transforms.whole(batch))[:2]
+        crops = transforms.ten_crops(batch, self.image_size)
+        window = self.locnet(transforms.whole(batch))[0] if self.locnet else None
+        return torch.stack([self.score(view)[0] for view in crops]).mean(0), window
+
     def set_progress(self, progress: float) -> None:
         if isinstance(self.locnet, AttentionLocNet):
             self.locnet.set_progress(progress)
+
+
+def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
+    """The ranker of a checkpoint, ready to `rank`, and all that the checkpoint holds. Raises UserError."""
+    state = load_checkpoint(path, "siamese")
+    names = ("model_name", "model_type", "recipe", "image_size")
+    model = SiameseNet(weights="none", **{name: state["config"][name] for name in names})
+    model.load_state_dict(state["model"])
+    return model.eval(), state
 
 
 def _singh2016(model_name: str, model_type: int, weights: str) -> tuple[RankNet, LocNet | None]:

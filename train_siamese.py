@@ -45,6 +45,7 @@ from utils import (
     start_run,
     write_csv,
     write_json,
+    write_text,
 )
 
 # What a recipe sets where no flag does. singh2016: section 4 of the paper.
@@ -142,27 +143,15 @@ def train_one_epoch(
     return {"train_loss": train_loss, "images_per_second": seen / (time.perf_counter() - start)}
 
 
-@torch.inference_mode()
 def predict(
     model: SiameseNet, pictures: Pictures, rows: np.ndarray, args: argparse.Namespace
-) -> tuple[np.ndarray, Any]:
-    """Scores (n,) of pictures, each once, and their windows as boxes (n, 4: x, y, w, h in pixels; None for type 0).
-
-    Modern: the whole picture. singh2016: the mean score over ten crops, and the window on the whole picture.
-    """
-    model.eval()
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores (n,) of pictures, each once, and their windows as boxes (n, 4: x, y, w, h in pixels; None for type 0)."""
     device = next(model.parameters()).device
     scores, windows = [], []
     for part in np.array_split(rows, max(1, -(-len(rows) // 64))):
-        batch = pictures.batch(part).to(device)
         with autocast(device, args.amp):
-            if args.recipe == "modern":
-                score, window, _ = model.score(transforms.whole(batch))
-            else:
-                score = torch.stack(
-                    [model.score(view)[0] for view in transforms.ten_crops(batch, args.image_size)]
-                ).mean(0)
-                window = model.locnet(transforms.whole(batch))[0] if model.locnet else None
+            score, window = model.rank(pictures.batch(part).to(device))
         scores.append(score.cpu())
         if window is not None:
             windows.append(boxes(window, torch.from_numpy(pictures.sizes[part])))
@@ -291,6 +280,8 @@ def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace,
     if windows is not None:
         table[["x", "y", "w", "h"]] = windows.round(2)
     write_csv(folder / "test_scores.csv", table)
+    paths = [str(data_set.picture_path(args.data_path, img_id)) for img_id in table["img_id"]]
+    write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
     write_json(folder / "results.json", results)
     draw(folder, data, state, table, windows, best["epoch"], args)
     print_results(results, folder)

@@ -134,7 +134,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     with written_whole(path) as beside:
-        table.to_csv(beside, index=False, lineterminator="\n")
+        table.to_csv(beside, index=False, lineterminator="\n", errors="surrogateescape")
 
 
 def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The whole pipeline, by verbs. Each can be run again alone; `bash script.sh` runs them in order on the built-in sample.
+#
+#   bash script.sh                everything on the sample: ten minutes on two cores, no network beyond pip
+#   bash script.sh test           set up, then the tests
+#   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
+#   bash script.sh VERB [sample|reddit]
+#
+# Verbs: set-up, sample, download, data, classifier, siamese, rank, report, test. In a chain a step is skipped when its
+# output is there and its command and inputs are unchanged; named by its verb it always runs.
+# Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+
+set_up() { # a .venv of our own unless one is active, and what the requirements file named by $1 pins
+  if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+    [ -x .venv/bin/python ] || { echo "== set-up: making .venv"; python3 -m venv .venv; }
+    # shellcheck disable=SC1091
+    source .venv/bin/activate
+  fi
+  local stamp="${VIRTUAL_ENV:-$CONDA_PREFIX}/.image-virality-$1-$(cat requirements*.txt | sha256sum | cut -c1-16)"
+  [ -e "$stamp" ] && return
+  echo "== set-up: installing $1 (torch is large: some minutes)"
+  python -m pip install --quiet --disable-pip-version-check -r "$1"
+  touch "$stamp"
+}
+
+# step NAME OUTPUT "INPUTS" COMMAND...: run the command unless its output is there and it and its inputs are unchanged.
+step() {
+  local name=$1 output=$2 inputs=$3 stamp key
+  shift 3
+  stamp="$OUT/.steps/$name"
+  # shellcheck disable=SC2086
+  key=$({ echo "$@"; [ -z "$inputs" ] || sha256sum $inputs; } | sha256sum)
+  if [ "$CHAIN" = 1 ] && [ -e "$output" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
+    echo "== $name: done before ($output)"
+    return
+  fi
+  echo "== $name: python $*"
+  python "$@"
+  mkdir -p "$OUT/.steps" && echo "$key" >"$stamp"
+}
+
+use() { # the data set named by $1, and the flags that go with it
+  DATA="data/$1" OUT="outputs/$1"
+  SUBMISSIONS="$DATA/redditSubmissions.csv.gz" TABLE="$DATA/datasets/data_set_iv.csv"
+  CLASSES="$DATA/datasets/image4classification.csv"
+  case "$1" in
+    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) EPOCHS=(--epochs 20) ;;
+    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) EPOCHS=() ;;
+    *) echo "error: unknown data set '$1': sample or reddit" >&2; exit 2 ;;
+  esac
+}
+
+sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --output "$DATA"; }
+
+download() { step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA"; }
+
+data() {
+  step virality "$TABLE" "$SUBMISSIONS virality.py" virality.py "$SUBMISSIONS" --output "$TABLE"
+  step data "$CLASSES" "$SUBMISSIONS $TABLE data_set.py" data_set.py --data_path "$DATA"
+}
+
+classifier() {
+  # shellcheck disable=SC2086
+  step classifier "$OUT/classifier/results.json" "$CLASSES" train_classifier.py --data_path "$DATA" \
+    --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
+}
+
+siamese() {
+  for type in "${SIAMESE_TYPES[@]}"; do
+    # shellcheck disable=SC2086
+    step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE" train_siamese.py --data_path "$DATA" \
+      --save_dir "$OUT/siamese_$type" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" ${SIAMESE_FLAGS:-}
+  done
+}
+
+rank() { # the held-out pictures, by the ranker of type 1
+  local run="$OUT/siamese_1"
+  step rank "$OUT/ranks.csv" "$run/best.pt $run/test_pictures.txt" rank_images.py "$run/test_pictures.txt" \
+    --check_point "$run/best.pt" --output "$OUT/ranks.csv" --page "$OUT/leaderboard.html"
+}
+
+report() { python summary.py "$OUT"; }
+
+everything() { # $1: how the pictures come, `sample` or `download`
+  CHAIN=1
+  set_up requirements.txt
+  "$1"; data; classifier; siamese; rank; report
+}
+
+verb=${1:-everything}
+CHAIN=0
+case "$verb" in
+  everything) use sample; everything sample ;;
+  reddit) use reddit; everything download ;;
+  test) shift; set_up requirements-dev.txt; exec python -m pytest "$@" ;;
+  set-up) set_up requirements.txt ;;
+  sample) use sample; set_up requirements.txt; sample ;;
+  download) use reddit; set_up requirements.txt; download ;;
+  data | classifier | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  -h | --help) usage ;;
+  *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
+esac
