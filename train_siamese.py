@@ -231,7 +231,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         state["history"].append(row | {"seconds": time.perf_counter() - start})
         state["epoch"] = epoch + 1
         if model.locnet is not None:
-            watched = data.rows["validation"][:WATCHED]
+            watched = evenly(data.rows["validation"], WATCHED)
             state["windows"].append(predict(model, data.pictures, watched, args)[1].round(2).tolist())
         is_best = found["pair_accuracy"] >= state["best"]  # of equals the later, whose schedule is further on
         state["best"] = max(state["best"], found["pair_accuracy"])
@@ -343,7 +343,7 @@ def draw(
         table["score"].to_numpy(), table["v_score"].to_numpy(), "test pictures"
     )
     save(figure, "score_against_virality.png")
-    strip = table.sort_values("score").iloc[np.unique(np.linspace(0, len(table) - 1, 16).round().astype(int))]
+    strip = table.loc[evenly(table["score"].sort_values().index.to_numpy(), 16)]
     strip_windows = None if windows is None else windows[strip.index]
     figure = visualisation.ranked_strip(
         pictures(strip["img_id"]), strip["score"].to_numpy(), strip_windows, title="test pictures by their score"
@@ -362,20 +362,23 @@ def draw(
     save(figure, "pairs.png")
     if windows is None:
         return
-    some = table.iloc[:12]
-    truth = None
-    if data.truth is not None:
-        truth = data.truth.loc[some["img_id"], ["x", "y", "w", "h"]].to_numpy()
+    some = evenly(table.index.to_numpy(), 12)
+    truth = None if data.truth is None else data.truth.loc[table["img_id"].iloc[some], ["x", "y", "w", "h"]].to_numpy()
     figure = visualisation.windows_on_pictures(
-        pictures(some["img_id"]), windows[: len(some)], truth=truth, title="where the ranker looks (test pictures)"
+        pictures(table["img_id"].iloc[some]), windows[some], truth=truth, title="where the ranker looks (test pictures)"
     )
     save(figure, "windows.png")
-    watched = data.pictures.img_ids[data.rows["validation"][:WATCHED]]
+    watched = data.pictures.img_ids[evenly(data.rows["validation"], WATCHED)]
     epochs = [row["epoch"] for row in state["history"]]
     figure = visualisation.windows_over_epochs(
         pictures(watched), epochs, np.array(state["windows"]), title="how the windows moved (validation pictures)"
     )
     save(figure, "windows_over_epochs.png")
+
+
+def evenly(rows: np.ndarray, n: int) -> np.ndarray:
+    """About n of the rows, evenly from the first (least viral) to the last."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
