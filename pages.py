@@ -68,12 +68,18 @@ def thumbnail(picture: Image.Image, side: int = 240) -> str:
 
 
 # --- the leaderboard ------------------------------------------------------------------------------------------------
-def leaderboard_page(table: pd.DataFrame, thumbnails: list[str], sizes: list[tuple[int, int]], title: str = "") -> str:
+def leaderboard_page(
+    table: pd.DataFrame,
+    thumbnails: list[str],
+    sizes: list[tuple[int, int]],
+    title: str = "",
+    against: str = "training pictures",
+) -> str:
     """The HTML of a leaderboard that sorts, filters, and draws the model's window on each picture.
 
     `table`: path, score, percentile (0 to 100), and x, y, w, h, the window in pixels of the picture (NaN, or no such
     columns, where the model has none). In the order of its rows: `thumbnails`, as `thumbnail` makes them, and `sizes`,
-    the width and height of the picture itself in pixels.
+    the width and height of the picture itself in pixels. `against` says which pictures the percentile is among.
     """
     if not len(table) == len(thumbnails) == len(sizes):
         raise ValueError(f"{len(table)} rows, {len(thumbnails)} thumbnails and {len(sizes)} sizes do not fit together")
@@ -85,7 +91,7 @@ def leaderboard_page(table: pd.DataFrame, thumbnails: list[str], sizes: list[tup
         pictures.append((_whole(row["path"]), *numbers, box, (int(width), int(height)), image))
     # Without `<` the data cannot close its own <script>.
     data = json.dumps(pictures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return _page("leaderboard.html", title or "Ranked pictures", data=data)
+    return _page("leaderboard.html", title or "Ranked pictures", data=data, against=_escape(against))
 
 
 def _number_or_none(value: Any) -> float | None:
@@ -104,7 +110,12 @@ MEASURES = {
     "kendall_tau": ("Kendall's τ", "agreement of the two orders, −1 to 1"),
     "spearman_rho": ("Spearman's ρ", "correlation of the ranks, −1 to 1"),
     "pointing_accuracy": ("Pointing accuracy", "share of windows whose centre lies on the true cause"),
-    "mean_iou": ("Mean IoU", "overlap of the window with the true cause, 0 to 1"),
+    "pointing_accuracy_of_the_centre": (
+        "The same of the centre",
+        "share of pictures whose centre lies on the true cause",
+    ),
+    "mean_overlap": ("Mean overlap", "intersection over union of the window and the true cause, 0 to 1"),
+    "mean_iou": ("Mean IoU", "intersection over union of the window and the true cause, 0 to 1"),
     "mean_scale": ("Mean scale", "side of the window over the picture's"),
     "n": ("n", "pictures scored"),
     "images": ("Pictures", "scored, each once"),
@@ -112,9 +123,10 @@ MEASURES = {
     "ties_left_out": ("Ties left out", "pairs of equal virality"),
     "best_epoch": ("Best epoch", "chosen on the validation pictures"),
     "epochs": ("Epochs", ""),
-    "seconds": ("Seconds", "in all"),
+    "seconds": ("Seconds", ""),
     "images_per_second": ("Images a second", ""),
 }
+SPLITS = (("train_", "Training"), ("val_", "Validation"), ("validation_", "Validation"), ("test_", "Test"))
 FIGURES = {
     "curves.png": "Learning curves: training (dashed) and validation, epoch by epoch.",
     "confusion.png": "Confusion matrix on the test pictures: a row is a true class, a column a predicted one.",
@@ -129,6 +141,7 @@ FIGURES = {
     "submissions.png": "How often the images were submitted.",
 }
 SETTINGS = ("config", "configuration", "args", "environment")
+GROUPS = {"test": "Results on the test pictures", "": "Results", "n": "Pictures in each split"}  # these come first
 
 
 def report_page(folder: str | Path) -> Path:
@@ -171,10 +184,10 @@ def _results(folder: Path) -> str:
             else:
                 groups[""][key] = value
     tables = []
-    for name, group in groups.items():
-        table = _measures(group)
+    for name in sorted(groups, key=lambda name: [*GROUPS, name].index(name)):
+        table = _measures(groups[name])
         if table:
-            heading = f"Results: {_named(name).lower()}" if name else "Results"
+            heading = GROUPS.get(name) or _named(name)
             tables.append(f"<h2>{_escape(heading)}</h2>\n{table}")
     everything = f"<pre>{_escape(json.dumps(results, indent=2, ensure_ascii=False))}</pre>"
     return "\n".join([*tables, _details("All results, as they are in results.json", everything)])
@@ -194,14 +207,17 @@ def _measures(group: dict[str, Any]) -> str:
         low, high, spread = (group.get(f"{key}{end}") for end in ("_low", "_high", "_std"))
         interval = f"{_value(low)} to {_value(high)}" if _is_number(low) and _is_number(high) else ""
         value = _value(group[key]) + (f" ± {_value(spread)}" if _is_number(spread) else "")
-        rows.append(
-            f'<tr><th scope="row">{_escape(_named(key))}</th><td class="number">{_escape(value)}</td>'
-            f'<td class="number">{_escape(interval)}</td>'
-            f'<td class="about">{_escape(MEASURES.get(key, ("", ""))[1])}</td></tr>'
-        )
-    head = '<thead><tr><th scope="col">measure</th><th scope="col">value</th><th scope="col">95 % interval</th>'
-    head += '<th scope="col" class="about">what it says</th></tr></thead>'
-    return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>' if rows else ""
+        rows.append((_named(key), value, interval, MEASURES.get(key, ("", ""))[1]))
+    columns = [("value", "number"), ("95 % interval", "number"), ("what it says", "about")]
+    used = [place for place in range(3) if place == 0 or any(row[place + 1] for row in rows)]
+    head = '<th scope="col">measure</th>'
+    head += "".join(f'<th scope="col" class="{columns[place][1]}">{columns[place][0]}</th>' for place in used)
+    body = ""
+    for name, *cells in rows:
+        shown = "".join(f'<td class="{columns[place][1]}">{_escape(cells[place])}</td>' for place in used)
+        body += f'<tr><th scope="row">{_escape(name)}</th>{shown}</tr>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>' if rows else ""
 
 
 def _figures(folder: Path) -> str:
@@ -278,13 +294,14 @@ def _details(heading: str, inside: str) -> str:
 
 def _named(key: str) -> str:
     """`val_kendall_tau` → 'Validation Kendall's τ'."""
+    key = str(key)
     if key in MEASURES:
         return MEASURES[key][0]
-    for prefix, name in (("train_", "Training"), ("val_", "Validation"), ("test_", "Test")):
+    for prefix, name in SPLITS:
         if key.startswith(prefix):
             rest = MEASURES.get(key.removeprefix(prefix), (key.removeprefix(prefix).replace("_", " "),))[0]
             return f"{name} {rest[0].lower() + rest[1:] if not rest.startswith(('Kendall', 'Spearman')) else rest}"
-    text = str(key).replace("_", " ").strip()
+    text = key.replace("_", " ").strip()
     return text[:1].upper() + text[1:]
 
 

@@ -271,6 +271,13 @@ def test_report_shows_what_is_there(tmp_path):
     assert 'href="leaderboard.html"' in visualisation.report_page(path.parent).read_text(encoding="utf-8")
 
 
+def test_report_puts_the_test_pictures_first(tmp_path):
+    results = {"n": {"train": 70, "test": 20}, "seconds": 9, "other": {"b": 1}, "test": {"pair_accuracy": 0.75}}
+    page = visualisation.report_page(a_run(tmp_path / "run", results)).read_text(encoding="utf-8")
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == ["Results on the test pictures", "Results", "Pictures in each split", "Other", "Figures"]
+
+
 def test_report_names_what_it_cannot_read(tmp_path):
     page = visualisation.report_page(tmp_path).read_text()
     assert "No results yet" in page
