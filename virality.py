@@ -112,7 +112,7 @@ def virality_scores(submissions: pd.DataFrame, keep: np.ndarray | None = None) -
     codes, snap_ids = pd.factorize(submissions["image_id"])
     counts = submissions["subreddit"].isin(TWENTY_SUBREDDITS).to_numpy()
     if keep is not None:
-        counts &= np.isin(codes + 1, keep)
+        counts = counts & np.isin(codes + 1, keep)
     if not counts.any():
         raise UserError(f"no submission to the subreddits that count ({', '.join(TWENTY_SUBREDDITS)})")
     images = submissions[counts].groupby(codes[counts], sort=True)
