@@ -60,6 +60,19 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray |
     }
 
 
+def mcnemar(scores_a: np.ndarray, scores_b: np.ndarray, v_score: np.ndarray) -> dict[str, float]:
+    """McNemar's exact test (1947) of two rankers on the same pairs: of those that one alone has right, is it half?
+
+    Returns the number of pairs, both accuracies (`a`, `b`), how many each has right alone, and the two-sided p.
+    """
+    pairs = comparable(v_score)
+    right_a, right_b = _right(scores_a)[pairs] == 1, _right(scores_b)[pairs] == 1
+    a_alone, b_alone = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    p = stats.binomtest(a_alone, a_alone + b_alone).pvalue if a_alone + b_alone else 1.0
+    shares = {"a": float(right_a.mean()), "b": float(right_b.mean())} if pairs.any() else {"a": np.nan, "b": np.nan}
+    return {"pairs": int(pairs.sum()), **shares, "a_alone": a_alone, "b_alone": b_alone, "p": float(p)}
+
+
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a share of `right` in `n` independent trials."""
     if n == 0:

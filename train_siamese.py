@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import data_set
+import deza2015
 import losses
 import metrics
 import transforms
@@ -30,14 +31,18 @@ from siamese_net import RANKERS, RECIPES, SiameseNet, boxes
 from utils import (
     UserError,
     add_common_flags,
+    at_least,
     autocast,
     finish_log,
     load_checkpoint,
     print_configuration,
     read_csv,
+    read_json,
+    read_survivors,
     resume_point,
     rng_state,
     run_main,
+    same_flags,
     save_checkpoint,
     seed_everything,
     select_device,
@@ -87,12 +92,19 @@ def freeze(model: SiameseNet, args: argparse.Namespace) -> None:
         model.locnet.features.requires_grad_(False)
 
 
-def draw_batches(v_score: np.ndarray, args: argparse.Namespace, epoch: int) -> list[tuple[np.ndarray, Tensor | None]]:
-    """One epoch's batches: positions of pictures, and for pair modes the targets of first half against second half."""
+def draw_batches(
+    v_score: np.ndarray, args: argparse.Namespace, epoch: int, published: np.ndarray | None = None
+) -> list[tuple[np.ndarray, Tensor | None]]:
+    """One epoch's batches: positions of pictures, and for pair modes the targets of first half against second half.
+
+    `published` (m, 2) are the pairs of mode deza; the other modes draw their own.
+    """
     if args.pair_mode == "all":
         order = torch.randperm(len(v_score)).numpy()
         return [(rows, None) for rows in np.array_split(order, max(1, round(len(order) / args.batch_size)))]
-    pairs = data_set.draw_pairs(v_score, args.pair_mode, args.seed * 100_003 + epoch)
+    pairs = published
+    if pairs is None:
+        pairs = data_set.draw_pairs(v_score, args.pair_mode, args.seed * 100_003 + epoch)
     pairs = pairs[torch.randperm(len(pairs)).numpy()]
     targets = torch.from_numpy(data_set.targets_of(v_score, pairs))
     parts = np.array_split(np.arange(len(pairs)), max(1, round(len(pairs) / args.batch_size)))
@@ -114,13 +126,14 @@ def train_one_epoch(
     scheduler: Any,
     args: argparse.Namespace,
     epoch: int,
+    published: np.ndarray | None = None,
 ) -> dict[str, float]:
     """One pass over the training pictures `rows`; `v_score` is theirs. Returns train_loss and images_per_second."""
     model.train()
     model.set_progress(min(1.0, epoch / max(1, 0.6 * args.epochs)))
     device = next(model.parameters()).device
     start, seen, total = time.perf_counter(), 0, torch.zeros((), device=device)
-    batches = draw_batches(v_score, args, epoch)
+    batches = draw_batches(v_score, args, epoch, published)
     for places, targets in tqdm(batches, f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None):
         batch = transforms.augment(pictures.batch(rows[places]).to(device, non_blocking=True), args.image_size)
         value = torch.from_numpy(v_score[places]).to(device)
@@ -159,24 +172,33 @@ def predict(
 
 
 def evaluate(
-    model: SiameseNet, pictures: Pictures, rows: np.ndarray, v_score: np.ndarray, args: argparse.Namespace
+    model: SiameseNet,
+    pictures: Pictures,
+    rows: np.ndarray,
+    v_score: np.ndarray,
+    args: argparse.Namespace,
+    published: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Ranking metrics on the pictures `rows`, over the pairs of --pair_mode, and the seconds that they took."""
-    start = time.perf_counter()
+    """Ranking metrics on the pictures `rows`, over the pairs of --pair_mode."""
     scores, _ = predict(model, pictures, rows, args)
-    seconds = time.perf_counter() - start
-    found = metrics.ranking_metrics(scores, v_score, mode_pairs(v_score, args.pair_mode))
-    return found | {"seconds": seconds, "images_per_second": len(rows) / max(seconds, 1e-9)}
+    return metrics.ranking_metrics(scores, v_score, mode_pairs(v_score, args.pair_mode, published))
 
 
-def mode_pairs(v_score: np.ndarray, pair_mode: str) -> np.ndarray:
-    """All the pairs that a mode could draw from these images, n×n (see metrics.comparable)."""
-    return metrics.comparable(v_score, *data_set.pair_sets(v_score, pair_mode))
+def mode_pairs(v_score: np.ndarray, pair_mode: str, published: np.ndarray | None = None) -> np.ndarray:
+    """The pairs that a mode could draw from these images, n×n (see metrics.comparable); `published` in mode deza."""
+    if published is None:
+        return metrics.comparable(v_score, *data_set.pair_sets(v_score, pair_mode))
+    pairs = np.zeros((len(v_score), len(v_score)), dtype=bool)
+    pairs[published[:, 0], published[:, 1]] = pairs[published[:, 1], published[:, 0]] = True
+    return pairs & metrics.comparable(v_score)
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
 class Data:
-    """Pictures, their virality, the rows of each split; the cue's true boxes and latent where there is a truth.csv."""
+    """Pictures, their virality, the rows of each split; the cue's true boxes and latent where there is a truth.csv.
+
+    `published` holds, in pair mode deza, each split's pairs as positions in its rows; else None for each.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         table = data_set.read_table(args.data_path, "data_set_iv", ["v_score"])
@@ -185,8 +207,12 @@ class Data:
         data_set.report_faults(self.pictures, args.data_path)
         table = table.set_index("img_id").loc[self.pictures.img_ids]
         self.v_score = table["v_score"].to_numpy(np.float64)
-        split = data_set.split_of(self.pictures.img_ids, args.seed)
-        self.rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+        self.published: dict[str, np.ndarray | None] = dict.fromkeys(data_set.SPLITS)
+        if args.pair_mode == "deza":
+            self._split_published(args)
+        else:
+            split = data_set.split_of(self.pictures.img_ids, args.seed, args.fold, args.folds)
+            self.rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
         for name, rows in self.rows.items():
             if len(np.unique(self.v_score[rows])) < 2:
                 raise UserError(
@@ -198,21 +224,67 @@ class Data:
             columns = ["img_id", "latent", "x", "y", "w", "h"]
             self.truth = read_csv(truth, columns).set_index("img_id").reindex(self.pictures.img_ids)
 
+    def _split_published(self, args: argparse.Namespace) -> None:
+        """Test: the 489 pairs of the paper; an eighth of the others for validation. No image is in two pairs."""
+        pairs = deza2015.read_pairs(Path(args.data_path) / "deza2015")
+        ids = pairs[["img_id_viral", "img_id_other"]].to_numpy()
+        there = np.isin(ids, self.pictures.img_ids).all(axis=1)
+        print(
+            f"{there.sum()} of {len(pairs)} published pairs have both pictures ({(there & pairs['top']).sum()} of 489)"
+        )
+        split = np.where(data_set.split_of(ids[:, 0], args.seed, 0, 8) == "test", "validation", "train")
+        split = np.where(pairs["top"], "test", split)
+        self.rows = {}
+        for name in data_set.SPLITS:
+            chosen = self.pictures.rows_of(ids[there & (split == name)])
+            self.rows[name] = np.sort(chosen.ravel())
+            self.published[name] = np.searchsorted(self.rows[name], chosen)
+
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """A whole run: train, keep the best on validation, read the test split once. Returns what results.json holds."""
+    folder = Path(args.save_dir)
+    if args.check_point == "last" and (results := finished_results(folder, args)):
+        print_results(results, folder)
+        return results
+    locnet = first_stage(args) if args.recipe == "singh2016" and args.model_type == 2 else None
+    data, model, state = fit(args, locnet)
+    return finish(model, data, state, args, folder)
+
+
+def finished_results(folder: Path, args: argparse.Namespace) -> dict[str, Any] | None:
+    """What a run of the same flags that is through has left: the test split is not read twice."""
+    if not (folder / "results.json").is_file() or not (folder / "best.pt").is_file():
+        return None
+    results = read_json(folder / "results.json")
+    return results if same_flags(results.get("configuration", {}), args) is None else None
+
+
+def first_stage(args: argparse.Namespace) -> dict[str, Tensor]:
+    """Type 1 first; its LocNet starts type 2 (Singh & Lee 2016, section 4). Returns LocNet's weights."""
+    stage = argparse.Namespace(**vars(args) | {"model_type": 1, "save_dir": str(Path(args.save_dir) / "type_1")})
+    print("first stage: type 1")
+    fit(stage, None)
+    weights = load_checkpoint(Path(stage.save_dir) / "best.pt", "siamese")["model"]
+    print("second stage: type 2, from that LocNet")
+    return {key.removeprefix("locnet."): value for key, value in weights.items() if key.startswith("locnet.")}
+
+
+def fit(args: argparse.Namespace, locnet: dict[str, Tensor] | None) -> tuple[Data, SiameseNet, dict[str, Any]]:
+    """Train, or go on training; last.pt, best.pt and metrics.csv are written after every epoch."""
     device = select_device(args.device)
     seed_everything(args.seed)
     data = Data(args)
     resumed = resume_point(args, "siamese")
     weights = "none" if resumed else args.weights
     model = SiameseNet(args.model_name, args.model_type, weights, args.recipe, args.image_size).to(device)
+    if locnet and model.locnet:
+        model.locnet.load_state_dict(locnet)
     freeze(model, args)
     folder = start_run(args.save_dir, vars(args), device)
-    rows, v_score = data.rows["train"], data.v_score[data.rows["train"]]
+    rows, v_score, published = data.rows["train"], data.v_score[data.rows["train"]], data.published["train"]
     optimiser = build_optimiser(model, args)
-    steps = args.epochs * len(draw_batches(v_score, args, 0))
-    scheduler = build_scheduler(optimiser, args, steps)
+    scheduler = build_scheduler(optimiser, args, args.epochs * len(draw_batches(v_score, args, 0, published)))
     state = {"epoch": 0, "best": -1.0, "history": [], "windows": []}
     seed_everything(args.seed)  # the batches do not depend on how many numbers the weights took
     if resumed:
@@ -224,17 +296,16 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         print(f"going on after epoch {state['epoch']} of {args.epochs}")
     for epoch in range(state["epoch"], args.epochs):
         start = time.perf_counter()
-        trained = train_one_epoch(model, data.pictures, rows, v_score, optimiser, scheduler, args, epoch)
-        found = evaluate(model, data.pictures, data.rows["validation"], data.v_score[data.rows["validation"]], args)
-        row = {"epoch": epoch + 1, **trained, "val_pair_accuracy": found["pair_accuracy"]}
-        row |= {"val_kendall_tau": found["kendall_tau"], "learning_rate": scheduler.get_last_lr()[0]}
-        state["history"].append(row | {"seconds": time.perf_counter() - start})
-        state["epoch"] = epoch + 1
-        if model.locnet is not None:
-            watched = evenly(data.rows["validation"], WATCHED)
-            state["windows"].append(predict(model, data.pictures, watched, args)[1].round(2).tolist())
-        is_best = found["pair_accuracy"] >= state["best"]  # of equals the later, whose schedule is further on
-        state["best"] = max(state["best"], found["pair_accuracy"])
+        trained = train_one_epoch(model, data.pictures, rows, v_score, optimiser, scheduler, args, epoch, published)
+        found, windows = validate(model, data, args)
+        row = {"epoch": epoch + 1, **trained, **found, "learning_rate": scheduler.get_last_lr()[0]}
+        is_best = found["val_pair_accuracy"] >= state["best"]  # of equals the later, whose schedule is further on
+        state = {
+            "epoch": epoch + 1,
+            "best": max(state["best"], found["val_pair_accuracy"]),
+            "history": [*state["history"], row | {"seconds": time.perf_counter() - start}],
+            "windows": [*state["windows"], windows],
+        }
         checkpoint = {"kind": "siamese", "config": vars(args), "transform": transforms.describe(args.image_size)}
         checkpoint |= {"model": model.state_dict(), **state}
         running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
@@ -244,10 +315,20 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
         print(
             f"epoch {epoch + 1:3}/{args.epochs}  loss {row['train_loss']:.4f}  validation pair accuracy "
-            f"{found['pair_accuracy']:.4f}  {row['images_per_second']:.0f} images/s",
+            f"{found['val_pair_accuracy']:.4f}  {row['images_per_second']:.0f} images/s",
             flush=True,
         )
-    return finish(model, data, state, args, folder)
+    return data, model, state
+
+
+def validate(model: SiameseNet, data: Data, args: argparse.Namespace) -> tuple[dict[str, float], list]:
+    """The validation columns of metrics.csv, and the windows of the WATCHED pictures (empty for type 0)."""
+    rows = data.rows["validation"]
+    found = evaluate(model, data.pictures, rows, data.v_score[rows], args, data.published["validation"])
+    found = {f"val_{name}": found[name] for name in ("pair_accuracy", "kendall_tau")}
+    if model.locnet is None:
+        return found, []
+    return found, predict(model, data.pictures, evenly(rows, WATCHED), args)[1].round(2).tolist()
 
 
 def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -259,7 +340,7 @@ def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace,
     start = time.perf_counter()
     scores, windows = predict(model, data.pictures, rows, args)
     seconds = time.perf_counter() - start
-    pairs = mode_pairs(v_score, args.pair_mode)
+    pairs = mode_pairs(v_score, args.pair_mode, data.published["test"])
     test = metrics.ranking_metrics(scores, v_score, pairs)
     results = {
         "configuration": vars(args),
@@ -268,6 +349,7 @@ def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace,
         "validation_pair_accuracy": best["best"],
         "test": test | look_metrics(windows, data, rows, pairs),
         "pictures_left_out": len(data.pictures.faults),
+        "survivors": read_survivors(args.data_path),
         "train_seconds": sum(row["seconds"] for row in state["history"]),
         "train_images_per_second": float(np.mean([row["images_per_second"] for row in state["history"]])),
         "seconds": seconds,
@@ -313,6 +395,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     )
     if "noise_ceiling" in test:
         print(f"noise ceiling {test['noise_ceiling']:.4f}")
+    if results["configuration"]["pair_mode"] == "deza":
+        share, n = deza2015.attribute_vote(Path(results["configuration"]["data_path"]) / "deza2015")
+        print(f"published: chance {deza2015.CHANCE:.2%}, people {deza2015.HUMANS:.2%}, attributes {share:.2%} of {n}")
     if "pointing_accuracy" in test:
         print(
             f"the window's centre lies on the cue in {test['pointing_accuracy']:.0%} of the pictures "
@@ -349,7 +434,9 @@ def draw(
         pictures(strip["img_id"]), strip["score"].to_numpy(), strip_windows, title="test pictures by their score"
     )
     save(figure, "ranked_strip.png")
-    shown = data_set.draw_pairs(table["v_score"].to_numpy(), args.pair_mode, 0)
+    shown = data.published["test"]
+    if shown is None:
+        shown = data_set.draw_pairs(table["v_score"].to_numpy(), args.pair_mode, 0)
     shown = shown[np.random.default_rng(0).permutation(len(shown))[:8]]
     first, second = table.iloc[shown[:, 0]], table.iloc[shown[:, 1]]
     targets = data_set.targets_of(table["v_score"].to_numpy(), shown)
@@ -381,6 +468,42 @@ def evenly(rows: np.ndarray, n: int) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
+# --- several runs ---------------------------------------------------------------------------------------------------
+def train_many(args: argparse.Namespace) -> None:
+    """A run for each of --seeds and --folds, in folders of their own; mean ± standard deviation over them."""
+    parts = [(seed, fold) for seed in args.seeds or [args.seed] for fold in range(args.folds)]
+    found = []
+    for seed, fold in parts:
+        name = "_".join([f"seed_{seed}"] * (len(args.seeds or []) > 0) + [f"fold_{fold}"] * (args.folds > 1))
+        print(f"-- {name}")
+        save_dir = str(Path(args.save_dir) / name)
+        found.append(train(argparse.Namespace(**vars(args) | {"seed": seed, "fold": fold, "save_dir": save_dir})))
+    table = pd.DataFrame([results["test"] for results in found])
+    table.insert(0, "seconds", [results["train_seconds"] for results in found])
+    summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
+    write_json(Path(args.save_dir) / "seeds.json", {"runs": parts, **summary.to_dict("index")})
+    print(f"over {len(table)} runs, mean ± standard deviation:")
+    for name, row in summary.iterrows():
+        if not name.endswith(("_low", "_high")):
+            print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
+
+
+def compare(run_a: str, run_b: str) -> None:
+    """McNemar's exact test between two runs, over the pairs of their common test pictures."""
+    a, b = (read_csv(Path(run) / "test_scores.csv", ["v_score", "score"]).set_index("img_id") for run in (run_a, run_b))
+    if set(a.index) != set(b.index):
+        raise UserError(f"{run_a} and {run_b} were tested on different pictures: train both with one --seed")
+    b = b.loc[a.index]
+    found = metrics.mcnemar(a["score"].to_numpy(), b["score"].to_numpy(), a["v_score"].to_numpy())
+    print(
+        f"{found['pairs']} pairs of {len(a)} pictures: {run_a} right on {found['a']:.4f}, {run_b} on {found['b']:.4f}"
+    )
+    print(
+        f"right by {run_a} alone {found['a_alone']}, by {run_b} alone {found['b_alone']}; McNemar's p {found['p']:.3g}"
+    )
+    print("(pairs that share a picture are not independent: read p as a lower bound)")
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -390,6 +513,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both")
     flag("--pair_mode", default="all", choices=PAIR_MODES, help="which images are set against each other")
     flag("--recipe", default="modern", choices=RECIPES)
+    flag("--seeds", type=int, nargs="+", metavar="SEED", help="a run each; prints mean ± standard deviation")
+    flag("--folds", type=at_least(1), default=1, help="cross-validation: a run for each fold as the test split")
+    flag("--compare", nargs=2, metavar="RUN", help="McNemar's test between two runs; nothing is trained")
     flag("--freeze_locnet", action=argparse.BooleanOptionalAction, default=False, help="keep LocNet's convolutions")
     flag(
         "--freeze_ranknet", action=argparse.BooleanOptionalAction, default=False, help="keep the ranker's convolutions"
@@ -398,6 +524,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     for name, value in RECIPE_DEFAULTS[args.recipe].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    args.fold = 0
+    if not args.data_path and not args.compare:
+        parser.error("--data_path is required")
+    if args.pair_mode == "deza" and args.folds > 1:
+        raise UserError("--folds: pair mode deza has its published test pairs")
     if args.image_size < 64:
         raise UserError(f"--image_size {args.image_size}: AlexNet needs at least 64 pixels")
     return args
@@ -405,8 +536,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    if args.compare:
+        return compare(*args.compare)
     print_configuration(args, "siamese ranker")
-    train(args)
+    train_many(args) if args.seeds or args.folds > 1 else train(args)
 
 
 if __name__ == "__main__":

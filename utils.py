@@ -241,7 +241,7 @@ def git_commit() -> str | None:
 def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     """The flags that both training scripts share. Epochs, batch and rate default to what the script's recipe says."""
     flag = parser.add_argument
-    flag("--data_path", required=True, help="a data set: datasets/*.csv and images/<img_id>.jpg")
+    flag("--data_path", help="a data set: datasets/*.csv and images/<img_id>.jpg")
     flag("--save_dir", default=save_dir, help="the run's folder (default %(default)s)")
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--epochs", type=at_least(1), help="default: the recipe's")
@@ -277,7 +277,7 @@ def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractConte
 
 
 # Flags that may differ between a run and its continuation.
-_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path"}
+_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "seeds", "compare"}
 
 
 def resume_point(args: argparse.Namespace, kind: str) -> dict[str, Any] | None:
@@ -294,10 +294,20 @@ def resume_point(args: argparse.Namespace, kind: str) -> dict[str, Any] | None:
     state = load_checkpoint(path, kind)
     if "optimiser" not in state:
         raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
-    for key, value in vars(args).items():
-        if key not in _FREE and state["config"].get(key) != value:
-            raise UserError(f"--{key} is {value}, but {path} was trained with {state['config'].get(key)}")
+    if (key := same_flags(state["config"], args)) is not None:
+        raise UserError(f"--{key} is {getattr(args, key)}, but {path} was trained with {state['config'].get(key)}")
     return state
+
+
+def same_flags(config: dict[str, Any], args: argparse.Namespace) -> str | None:
+    """The first flag in which a run's configuration and `args` differ, of those that may not; None if there is none."""
+    return next((key for key, value in vars(args).items() if key not in _FREE and config.get(key) != value), None)
+
+
+def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
+    """What survivors.json says of the pictures that the download could get; None for data that was not downloaded."""
+    path = Path(data_path) / "survivors.json"
+    return read_json(path) if path.is_file() else None
 
 
 def finish_log(folder: Path) -> None:
