@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+import deza2015
 import virality
 from transforms import UnusablePicture, decode, to_square
 from utils import ROOT, UserError, print_configuration, read_csv, run_main, write_csv
@@ -373,6 +374,15 @@ def classification_table(submissions: pd.DataFrame, img_ids: pd.Series, min_shar
     return table.sort_values("img_id", ignore_index=True), left_out
 
 
+def load_submissions(data_path: Path) -> tuple[pd.DataFrame, int]:
+    """The submissions of SNAP's file, or where it is not there those that Deza & Parikh published; malformed lines."""
+    snap, published = data_path / "redditSubmissions.csv.gz", data_path / "deza2015"
+    if published.is_dir() and not snap.exists():
+        return deza2015.read_submissions(published), 0
+    submissions, malformed = virality.read_submissions(snap)
+    return submissions, len(malformed)
+
+
 def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> None:
     """processed/splits.csv and processed/pairs_<mode>_<split>.csv (pair modes 1 to 4)."""
     table = table.assign(split=split_of(table["img_id"], seed))
@@ -387,7 +397,7 @@ def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> N
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", required=True, help="a folder with redditSubmissions.csv.gz")
+    parser.add_argument("--data_path", required=True, help="a folder with redditSubmissions.csv.gz or deza2015/")
     parser.add_argument("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
     parser.add_argument("--seed", type=int, default=0, help="of splits and pairs")
     return parser.parse_args()
@@ -397,13 +407,13 @@ def main() -> None:
     args = parse_arguments()
     print_configuration(args, "data sets")
     data_path = Path(args.data_path)
-    submissions, malformed = virality.read_submissions(data_path / "redditSubmissions.csv.gz")
+    submissions, malformed = load_submissions(data_path)
     table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])
     classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], args.min_share)
     write_csv(data_path / "datasets" / "image4classification.csv", classes)
     write_splits_and_pairs(data_path, table, args.seed)
     print(
-        f"{len(submissions)} submissions ({len(malformed)} malformed lines), {len(table)} images with a virality score"
+        f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score"
     )
     print(
         "five classes: " + ", ".join(f"{name} {count}" for name, count in classes["subreddit"].value_counts().items())

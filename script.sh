@@ -59,7 +59,14 @@ sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --out
 download() { step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA"; }
 
 data() {
-  step virality "$TABLE" "$SUBMISSIONS virality.py" virality.py "$SUBMISSIONS" --output "$TABLE"
+  if [ "$DATA" = data/sample ]; then
+    step virality "$TABLE" "$SUBMISSIONS virality.py" virality.py "$SUBMISSIONS" --output "$TABLE"
+  else # the published table, and beside it the same computed from SNAP's file, with how far the two agree
+    local computed="$DATA/datasets/data_set_iv_snap.csv"
+    step virality "$computed" "$SUBMISSIONS virality.py" virality.py "$SUBMISSIONS" \
+      --keep "$DATA/deza2015/final_names.csv" --output "$computed"
+    step published "$TABLE" "$computed deza2015.py" deza2015.py "$DATA/deza2015" --compare "$computed" --output "$TABLE"
+  fi
   step data "$CLASSES" "$SUBMISSIONS $TABLE data_set.py" data_set.py --data_path "$DATA"
 }
 
