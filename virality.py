@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import re
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -47,6 +48,7 @@ TABLE_COLUMNS = (
 # Where the columns that we use stand in a line.
 _IMAGE, _REDDIT, _SUBREDDIT, _LOCALTIME, _SCORE, _COMMENTS = 0, 5, 7, 9, 10, 11
 _INTEGERS = (_IMAGE, _LOCALTIME, _SCORE, _COMMENTS)
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")  # what fits 64 bits
 _CHUNK = 200_000  # lines held as text at a time: about 200 MB
 
 
@@ -152,7 +154,7 @@ def _parse(rows: list[tuple[int, list[str]]]) -> tuple[pd.DataFrame, list[tuple[
         if len(good) < len(rows):
             raise ValueError("a line with too few or too many fields")
         return _columns(good), []
-    except (ValueError, OverflowError):
+    except ValueError:
         malformed = [(line, reason, ",".join(row)[:200]) for line, row in rows if (reason := _fault(row))]
         lines = {line for line, _, _ in malformed}
         return _columns([row for line, row in rows if line not in lines]), malformed
@@ -180,11 +182,11 @@ def _fault(row: list[str]) -> str:
     """Why a line cannot be used; empty for a good one."""
     if len(row) != len(SNAP_COLUMNS):
         return f"{len(row)} fields instead of {len(SNAP_COLUMNS)}"
-    try:
-        _columns([row])
-    except (ValueError, OverflowError):
-        bad = [SNAP_COLUMNS[index] for index in _INTEGERS if not row[index].strip().lstrip("-").isdigit()]
-        return f"{bad[0]} is not a whole number" if bad else "no subreddit, or a number too large"
+    if not row[_SUBREDDIT]:
+        return "no subreddit"
+    for index in _INTEGERS:
+        if not _WHOLE_NUMBER.fullmatch(row[index]):
+            return f"{SNAP_COLUMNS[index].lstrip('#')} {row[index]!r} is not a whole number"
     return ""
 
 
