@@ -121,7 +121,8 @@ class SiameseNet(nn.Module):
             raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
         self.model_type, self.recipe, self.image_size = model_type, recipe, image_size
         # A window of 0.4 of a picture holds no more than this many pixels of it; singh2016 magnifies it to the whole.
-        self.window_size = round(image_size * 0.75) if recipe == "modern" else image_size
+        # AlexNet's poolings need 63.
+        self.window_size = max(64, round(image_size * 0.75)) if recipe == "modern" else image_size
         build = _modern if recipe == "modern" else _singh2016
         self.ranknet, self.locnet = build(model_name, model_type, weights)
 

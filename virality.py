@@ -149,15 +149,13 @@ def _open(path: Path) -> IO[str]:
 
 def _parse(rows: list[tuple[int, list[str]]]) -> tuple[pd.DataFrame, list[tuple[int, str, str]]]:
     """Lines → columns. The whole chunk at once; only where that fails, line by line to say which line and why."""
-    good = [row for _, row in rows if len(row) == len(SNAP_COLUMNS)]
+    whole = [each for each in rows if len(each[1]) == len(SNAP_COLUMNS)]
+    suspects = [each for each in rows if len(each[1]) != len(SNAP_COLUMNS)] if len(whole) < len(rows) else []
     try:
-        if len(good) < len(rows):
-            raise ValueError("a line with too few or too many fields")
-        return _columns(good), []
-    except ValueError:
-        malformed = [(line, reason, ",".join(row)[:200]) for line, row in rows if (reason := _fault(row))]
-        lines = {line for line, _, _ in malformed}
-        return _columns([row for line, row in rows if line not in lines]), malformed
+        columns = _columns([row for _, row in whole])
+    except (ValueError, OverflowError):
+        columns, suspects = _columns([row for _, row in whole if not _fault(row)]), rows
+    return columns, [(line, fault, ",".join(row)[:200]) for line, row in suspects if (fault := _fault(row))]
 
 
 def _columns(rows: list[list[str]]) -> pd.DataFrame:

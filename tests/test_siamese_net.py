@@ -1,0 +1,116 @@
+"""The ranker's shapes, what its window shows, and that the spatial transformer learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from siamese_net import NARROW, START_SCALE, SiameseNet, boxes, look
+from utils import UserError
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def build(model_name="alexnet", **options) -> SiameseNet:
+    torch.manual_seed(0)
+    return SiameseNet(model_name, weights="none", image_size=64, **options)
+
+
+@pytest.mark.parametrize("recipe", ["modern", "singh2016"])
+@pytest.mark.parametrize("model_type", [0, 1, 2])
+def test_a_picture_has_one_score_and_but_for_type_0_one_window(pictures, recipe, model_type):
+    model = build(model_type=model_type, recipe=recipe).eval()
+    scores, windows, _ = model.score(pictures)
+    assert scores.shape == (3,)
+    assert windows is None if model_type == 0 else windows.shape == (3, 3)
+    first, second = model(pictures[:1], pictures[1:2])
+    assert torch.allclose(torch.cat([first, second]), scores[:2], atol=1e-4)
+
+
+def test_densenet_ranks_too(pictures):
+    scores, windows, _ = build("densenet", model_type=1, recipe="singh2016").score(pictures[:2])
+    assert scores.shape == (2,) and windows.shape == (2, 3)
+
+
+def test_an_unknown_network_lists_the_known_ones():
+    with pytest.raises(UserError, match="alexnet, densenet"):
+        SiameseNet("lenet")
+
+
+@pytest.mark.parametrize("recipe", ["modern", "singh2016"])
+def test_the_ranking_gradient_reaches_locnet_through_the_window_alone(pictures, recipe):
+    model = build(model_type=1, recipe=recipe).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if recipe == "singh2016":  # its scale starts from zero weights: the translation's are enough to see a gradient
+        parameters = [model.locnet.regress[-1].weight]
+    else:  # attend's channel 0 is the attention, which the score knows through the window only
+        parameters = [model.locnet.attend[-1].weight]
+    scores, _, _ = model.score(pictures)
+    scores.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in parameters)
+
+
+def test_the_window_moves_towards_what_matters():
+    """With a fixed ranker that likes brightness, training the window alone finds the bright corner."""
+    pictures = torch.zeros(1, 3, 64, 64)
+    pictures[:, :, 40:60, 40:60] = torch.linspace(0, 1, 20)[None, None, :, None]
+    pictures = torch.nn.functional.avg_pool2d(pictures, 9, 1, 4)
+    window = torch.tensor([[0.4, 0.5, 0.5]], requires_grad=True)
+    optimiser = torch.optim.SGD([window], lr=1.0)
+    before = look(pictures, window).mean().item()
+    for _ in range(50):
+        optimiser.zero_grad()
+        (-look(pictures, window).mean()).backward()
+        window.grad[:, 0] = 0
+        optimiser.step()
+    assert look(pictures, window).mean().item() > before + 0.05
+    assert (window[0, 1:] > 0.8).all()
+
+
+def test_locnet_of_singh_and_lee_starts_as_published(pictures):
+    model = build(model_type=1, recipe="singh2016")
+    last = model.locnet.regress[-1]
+    assert last.weight[0].abs().sum() == 0
+    assert model.locnet(pictures)[0][:, 0].tolist() == pytest.approx([START_SCALE] * 3)
+    last.bias.data[0] += 1
+    assert model.locnet(pictures)[0][:, 0].tolist() == pytest.approx([START_SCALE + 0.05] * 3)
+
+
+def test_modern_windows_lie_inside_the_picture_and_shrink(pictures):
+    model = build(model_type=1).train()
+    torch.nn.init.normal_(model.locnet.attend[-1].weight, std=10)
+    for progress in (0.0, 0.5, 1.0):
+        model.set_progress(progress)
+        window = model.score(pictures)[1]
+        box = boxes(window, torch.full((3, 2), 100.0))
+        assert (box[:, :2] >= -1e-4).all() and (box[:, :2] + box[:, 2:] <= 100 + 1e-4).all()
+    assert window[:, 0].tolist() == pytest.approx([NARROW] * 3)
+
+
+def test_the_identity_window_shows_the_picture(pictures):
+    window = torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3)
+    assert torch.allclose(look(pictures, window), pictures, atol=1e-5)
+
+
+def test_a_box_is_where_the_window_looks():
+    """The translation is in units of the window: centre (s·t_x, s·t_y)."""
+    picture = torch.zeros(1, 1, 100, 200).expand(1, 3, 100, 200).clone()
+    window = torch.tensor([[0.25, 2.0, -1.0]])
+    (x, y, w, h) = boxes(window, torch.tensor([[200.0, 100.0]]))[0].tolist()
+    assert (x, y, w, h) == pytest.approx((125, 25, 50, 25))
+    picture[:, :, 25:50, 125:175] = 1
+    assert look(picture, window)[..., 3:-3, 3:-3].min() == 1
+
+
+@pytest.mark.parametrize("model_type", [0, 1])
+def test_ranking_scores_each_picture_by_itself(model_type):
+    batch = torch.randint(0, 256, (4, 3, 72, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for recipe in ("modern", "singh2016"):
+        model = build(model_type=model_type, recipe=recipe)
+        together, alone = model.rank(batch)[0], torch.cat([model.rank(each[None])[0] for each in batch])
+        assert torch.allclose(together, alone, atol=1e-3)

@@ -1,0 +1,109 @@
+"""Every kind of picture file, and the crops and statistics that a network sees."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import transforms
+from transforms import UnusablePicture, decode
+
+GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 48, 3)))
+
+
+def saved(picture: Image.Image, kind: str, **options) -> io.BytesIO:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_every_mode_becomes_rgb(mode):
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    picture = decode(saved(GRADIENT.convert(mode), kind))
+    assert picture.mode == "RGB" and picture.size == (48, 64)
+
+
+def test_cmyk_jpegs_and_sixteen_bit_pngs_keep_their_light():
+    for file in (
+        saved(GRADIENT.convert("CMYK"), "JPEG", quality=95),
+        saved(Image.fromarray(np.asarray(GRADIENT.convert("L")).astype(np.uint16) * 257), "PNG"),
+    ):
+        assert np.abs(np.asarray(decode(file), int) - np.asarray(GRADIENT, int)).mean() < 3
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert decode(saved(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([255, 0, 0])
+    assert decode(saved(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_the_first_frame_of_an_animation_is_taken():
+    red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    assert decode(saved(red, "GIF", save_all=True, append_images=[blue])).getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_exif_orientation_is_obeyed():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by a quarter
+    assert decode(saved(GRADIENT, "JPEG", exif=exif)).size == (64, 48)
+
+
+def test_a_single_pixel_is_a_picture():
+    assert transforms.to_square(decode(saved(Image.new("RGB", (1, 1), "red"), "PNG")), 32).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<html><body>not here</body></html>", "not a picture"),
+        (b"", "not a picture"),
+        (saved(GRADIENT, "JPEG").getvalue()[:-200], "broken"),
+        (saved(GRADIENT, "PNG").getvalue()[:-60], "broken"),
+        (saved(Image.new("1", (30_000, 30_000)), "PNG").getvalue(), "30000x30000 pixels"),
+    ],
+)
+def test_what_is_no_whole_picture_is_refused_with_the_reason(content, reason):
+    with pytest.raises(UnusablePicture, match=reason):
+        decode(io.BytesIO(content))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UnusablePicture, match="no such file"):
+        decode(tmp_path / "nothing.jpg")
+
+
+def test_normalisation_is_imagenets():
+    grey = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
+    expected = (128 / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert transforms.normalise(grey)[0, :, 0, 0].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_crops_are_crops_each_at_its_own_place():
+    batch = torch.arange(2 * 3 * 9 * 9, dtype=torch.float32).view(2, 3, 9, 9)
+    found = transforms.crop(batch, torch.tensor([0, 4]), torch.tensor([3, 1]), 5)
+    assert torch.equal(found[0], batch[0, :, 0:5, 3:8]) and torch.equal(found[1], batch[1, :, 4:9, 1:6])
+
+
+def test_augmentation_gives_crops_or_their_mirror_images():
+    torch.manual_seed(0)
+    batch = torch.randint(0, 256, (20, 3, 6, 6), dtype=torch.uint8)
+    views = [transforms.normalise(batch[:, :, y : y + 5, x : x + 5]) for y in range(2) for x in range(2)]
+    views = torch.stack([*views, *(view.flip(3) for view in views)])
+    found = transforms.augment(batch, 5)
+    same = (views - found).abs().flatten(2).amax(2) < 1e-6
+    assert same.any(0).all()  # each is one of the eight
+    assert same.any(1).sum() > 4  # and not always the same
+
+
+def test_ten_crops_are_five_places_and_their_mirror_images():
+    crops = transforms.ten_crops(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), 6)
+    assert crops.shape == (10, 2, 3, 6, 6)
+    assert torch.equal(crops[5:], crops[:5].flip(4))
