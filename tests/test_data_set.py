@@ -1,0 +1,151 @@
+"""Splits, pairs, the two data sets, and the pictures decoded once."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import data_set
+from data_set import Reddit_Images_for_Classification, Reddit_Img_Pair
+from transforms import decode, to_square
+from utils import UserError
+
+
+@pytest.fixture
+def copied(sample, tmp_path):
+    """A sample of one's own to spoil."""
+    return shutil.copytree(sample, tmp_path / "copy", ignore=shutil.ignore_patterns("*.npy"))
+
+
+def test_splits_are_70_10_20_and_depend_on_the_id_and_the_seed_alone():
+    ids = np.arange(1, 20_001)
+    split = data_set.split_of(ids, seed=3)
+    shares = [np.mean(split == name) for name in data_set.SPLITS]
+    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
+    some = np.random.default_rng(0).permutation(ids)[:500]
+    assert (data_set.split_of(some, seed=3) == split[some - 1]).all()
+    assert (data_set.split_of(ids, seed=4) != split).mean() > 0.3
+
+
+def test_each_image_is_tested_in_exactly_one_fold():
+    folds = np.stack([data_set.split_of(range(2000), 0, fold, 5) for fold in range(5)])
+    assert ((folds == "test").sum(0) == 1).all()
+    assert np.mean(folds == "validation") == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("mode", "n", "high", "low"),
+    [
+        ("1", 3000, 250, 250),
+        ("2", 3000, 250, 1500),
+        ("3", 3000, 1500, 250),
+        ("4", 3000, 1500, 1500),
+        ("1", 80, 8, 8),  # a tenth stands for 250
+        ("all", 80, 80, 80),
+    ],
+)
+def test_pair_modes_set_the_published_sets_against_each_other(mode, n, high, low):
+    v_score = np.random.default_rng(0).permutation(n).astype(float)
+    first, second = data_set.pair_sets(v_score, mode)
+    assert first.sum() == high and second.sum() == low
+    assert v_score[first].min() == n - high and v_score[second].max() == low - 1
+
+
+@pytest.mark.parametrize("mode", ["1", "2", "3", "4", "all"])
+def test_drawn_pairs_come_from_those_sets_and_repeat_with_the_seed(mode):
+    v_score = np.random.default_rng(0).normal(size=60)
+    pairs = data_set.draw_pairs(v_score, mode, seed=5)
+    assert (pairs == data_set.draw_pairs(v_score, mode, seed=5)).all()
+    high, low = data_set.pair_sets(v_score, mode)
+    first, second = pairs.T
+    assert ((high[first] & low[second]) | (low[first] & high[second])).all() and (first != second).all()
+    targets = data_set.targets_of(v_score, pairs)
+    assert (targets == (v_score[first] > v_score[second])).all()
+    assert 0.2 < targets.mean() < 0.8  # the more viral one stands on either side
+
+
+def test_equal_images_have_target_one_half():
+    assert data_set.targets_of(np.array([1.0, 1.0, 0.0]), np.array([[0, 1], [0, 2], [2, 0]])).tolist() == [0.5, 1, 0]
+
+
+def test_no_image_is_in_the_pairs_of_two_splits(sample):
+    seen = {}
+    for split in data_set.SPLITS:
+        pairs = Reddit_Img_Pair(sample, split, "all")
+        seen[split] = set(pairs.table["img_id"].iloc[np.unique(pairs.pairs)])
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["validation"]
+    assert sum(map(len, seen.values())) == 60
+
+
+def test_a_pair_is_two_pictures_and_a_target(sample):
+    pairs = Reddit_Img_Pair(sample, "train", 4, transform=lambda picture: picture.size, target_transform=lambda t: -t)
+    (size_1, size_2), target = pairs[0]
+    assert size_1[0] >= 160 and size_2[0] >= 160 and target in (-1.0, 0.0, -0.5)
+    assert "Reddit_Img_Pair" in repr(pairs) and "pair mode" in repr(pairs) and str(len(pairs)) in repr(pairs)
+
+
+def test_the_classification_set_names_its_classes(sample):
+    images = Reddit_Images_for_Classification(sample, "train")
+    picture, label = images[0]
+    assert picture.mode == "RGB" and images.classes[label] == images.table["subreddit"].iloc[0]
+    assert "aww" in repr(images) and "train" in repr(images)
+
+
+def test_wrong_splits_and_pair_modes_list_the_known_ones(sample):
+    with pytest.raises(UserError, match="train, validation, test"):
+        Reddit_Img_Pair(sample, "training")
+    with pytest.raises(UserError, match="1, 2, 3, 4, deza, all"):
+        Reddit_Img_Pair(sample, "train", 5)
+
+
+def test_missing_pictures_are_left_out_and_counted(copied):
+    full = Reddit_Img_Pair(copied, "train", "all")
+    data_set.picture_path(copied, full.table["img_id"].iloc[0]).unlink()
+    less = Reddit_Img_Pair(copied, "train", "all")
+    assert less.missing == 1 and len(less.table) == len(full.table) - 1
+
+
+def test_cached_pictures_are_those_decoded_directly_and_are_decoded_once(copied):
+    ids = pd.read_csv(copied / "datasets" / "data_set_iv.csv")["img_id"]
+    pictures = data_set.load_pictures(copied, ids, 48)
+    for row in (0, 7, 59):
+        direct = decode(data_set.picture_path(copied, pictures.img_ids[row]))
+        assert (pictures.batch([row])[0].numpy() == to_square(direct, 48)).all()
+        assert tuple(pictures.sizes[row]) == direct.size
+    made = (copied / "processed" / "pictures_48.npy").stat().st_mtime_ns
+    data_set.load_pictures(copied, ids[:20], 48)
+    assert (copied / "processed" / "pictures_48.npy").stat().st_mtime_ns == made
+
+
+def test_a_changed_picture_is_decoded_again_and_a_broken_one_is_named(copied):
+    ids = pd.read_csv(copied / "datasets" / "data_set_iv.csv")["img_id"]
+    data_set.load_pictures(copied, ids, 48)
+    first, second = ids[0], ids[1]
+    shutil.copy(data_set.picture_path(copied, ids[2]), data_set.picture_path(copied, first))
+    data_set.picture_path(copied, second).write_text("<html>gone</html>")
+    pictures = data_set.load_pictures(copied, ids, 48)
+    rows = pictures.rows_of(np.array([first, ids[2]]))
+    assert (pictures.batch(rows[:1]) == pictures.batch(rows[1:])).all()
+    assert pictures.faults.to_numpy().tolist() == [[second, "not a picture"]] and second not in pictures.img_ids
+
+
+def test_a_write_protected_data_set_is_not_written_to(copied):
+    shutil.rmtree(copied / "processed")
+    copied.chmod(0o555)
+    try:
+        pictures = data_set.load_pictures(copied, [1, 2], 40)
+        assert len(pictures) == 2 and not (copied / "processed").exists()
+    finally:
+        copied.chmod(0o755)
+        shutil.rmtree(data_set._processed(copied) if not (copied / "processed").exists() else copied, ignore_errors=True)
+
+
+def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():
+    rows = [(0, "funny"), (0, "funny"), (0, "pics"), (1, "aww"), (1, "gaming"), (2, "pics"), (2, "pics"), (2, "WTF")]
+    submissions = pd.DataFrame(rows, columns=["image_id", "subreddit"]).astype({"subreddit": "category"})
+    table, left_out = data_set.classification_table(submissions, pd.Series([10, 11, 12], index=[0, 1, 2]), 0.5)
+    assert table[["img_id", "subreddit"]].to_numpy().tolist() == [[10, "funny"]]
+    assert left_out == {"ties": 1, "smaller shares": 1}

@@ -1,0 +1,149 @@
+"""The ranker's training as a user runs it: what it writes, that it resumes, that it compares."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import run
+
+import data_set
+import train_siamese
+import utils
+
+FLAGS = ["--weights", "none", "--image_size", "64", "--device", "cpu", "--num_workers", "1", "--batch_size", "16"]
+
+
+def words(sample, save_dir, *more) -> list[str]:
+    return [str(word) for word in ["train_siamese.py", "--data_path", sample, "--save_dir", save_dir, *FLAGS, *more]]
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = run(*words(sample, folder, "--epochs", 3))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_run_leaves_its_records_and_pictures(finished):
+    folder, output = finished
+    for name in ("config.json", "environment.json", "metrics.csv", "last.pt", "best.pt", "test_scores.csv"):
+        assert (folder / name).is_file()
+    for name in ("curves", "ranked_strip", "pairs", "windows", "windows_over_epochs", "score_against_virality"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(folder / "metrics.csv")) == 3
+    assert "test pair accuracy" in output and "noise ceiling" in output
+
+
+def test_the_results_say_what_was_measured_on_what(finished, sample):
+    results = json.loads((finished[0] / "results.json").read_text())
+    test = results["test"]
+    assert test["pair_accuracy_low"] <= test["pair_accuracy"] <= test["pair_accuracy_high"]
+    assert {"kendall_tau", "spearman_rho", "noise_ceiling", "pointing_accuracy", "mean_scale"} <= set(test)
+    ids = pd.read_csv(sample / "datasets" / "data_set_iv.csv")["img_id"]
+    split = data_set.split_of(ids, 0)
+    assert results["n"] == {name: int((split == name).sum()) for name in data_set.SPLITS}
+    tested = pd.read_csv(finished[0] / "test_scores.csv")["img_id"]
+    assert set(tested) == set(ids[split == "test"])
+
+
+def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sample, tmp_path):
+    started = subprocess.Popen(
+        [sys.executable, *words(sample, tmp_path, "--epochs", 3, "--check_point", "last")],
+        cwd=utils.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    done = run(*words(sample, tmp_path, "--epochs", 3, "--check_point", "last"))
+    assert done.returncode == 0 and "going on after epoch" in done.stdout
+    for name in ("last.pt", "best.pt"):
+        one, other = (torch.load(folder / name, weights_only=True) for folder in (finished[0], tmp_path))
+        assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
+        assert one["epoch"] == other["epoch"] and one["best"] == other["best"]
+    assert (tmp_path / "test_scores.csv").read_bytes() == (finished[0] / "test_scores.csv").read_bytes()
+
+
+def test_a_finished_run_is_not_tested_again(finished, sample):
+    folder, _ = finished
+    before = (folder / "results.json").stat().st_mtime_ns
+    done = run(*words(sample, folder, "--epochs", 3, "--check_point", "last"))
+    assert done.returncode == 0 and "test pair accuracy" in done.stdout
+    assert (folder / "results.json").stat().st_mtime_ns == before
+
+
+def test_going_on_with_other_flags_is_refused(finished, sample):
+    done = run(*words(sample, finished[0], "--epochs", 4, "--check_point", "last"))
+    assert done.returncode == 2 and "--epochs is 4, but" in done.stderr
+
+
+def test_best_pt_is_a_network_and_no_run_to_go_on_with(finished, sample, tmp_path):
+    done = run(*words(sample, tmp_path, "--epochs", 3, "--check_point", finished[0] / "best.pt"))
+    assert done.returncode == 2 and "last.pt does" in done.stderr
+
+
+def test_the_model_is_in_training_mode_again_after_validation(sample):
+    args = train_siamese.parse_arguments(words(sample, "unused", "--epochs", 1)[1:])
+    data = train_siamese.Data(args)
+    model = train_siamese.SiameseNet("alexnet", 1, "none", "modern", 64)
+    optimiser = train_siamese.build_optimiser(model, args)
+    rows = data.rows["train"]
+    scheduler = train_siamese.build_scheduler(optimiser, args, 10)
+    train_siamese.predict(model, data.pictures, rows[:4], args)
+    assert not model.training
+    train_siamese.train_one_epoch(model, data.pictures, rows, data.v_score[rows], optimiser, scheduler, args, 0)
+    assert model.training
+
+
+@pytest.mark.parametrize("mode", ["1", "4"])
+def test_the_other_pair_modes_train(sample, tmp_path, mode):
+    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--pair_mode", mode))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_published_recipe_trains_type_2_from_type_1s_window(sample, tmp_path):
+    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 2, "--recipe", "singh2016"))
+    assert done.returncode == 0, done.stderr
+    assert "second stage" in done.stdout and (tmp_path / "type_1" / "best.pt").is_file()
+
+
+def test_frozen_convolutions_stay_as_they_are_and_cost_no_gradient(sample):
+    args = train_siamese.parse_arguments(
+        words(sample, "unused", "--epochs", 1, "--freeze_ranknet", "--freeze_locnet", "--recipe", "singh2016")[1:]
+    )
+    data = train_siamese.Data(args)
+    model = train_siamese.SiameseNet("alexnet", 1, "none", "singh2016", 64)
+    train_siamese.freeze(model, args)
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    assert {name.split(".")[0] for name in frozen} == {"ranknet", "locnet"}
+    optimiser = train_siamese.build_optimiser(model, args)
+    rows = data.rows["train"]
+    scheduler = train_siamese.build_scheduler(optimiser, args, 10)
+    head = model.ranknet.head.weight.clone()
+    train_siamese.train_one_epoch(model, data.pictures, rows, data.v_score[rows], optimiser, scheduler, args, 0)
+    assert all(torch.equal(p, frozen[name]) and p.grad is None for name, p in model.named_parameters() if name in frozen)
+    assert not torch.equal(head, model.ranknet.head.weight)
+
+
+def test_seeds_give_a_mean_and_two_runs_can_be_compared(sample, tmp_path):
+    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--seeds", 0, 1))
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads((tmp_path / f"seed_{seed}" / "results.json").read_text()) for seed in (0, 1)]
+    seeds = json.loads((tmp_path / "seeds.json").read_text())
+    accuracy = [each["test"]["pair_accuracy"] for each in runs]
+    assert seeds["pair_accuracy"]["mean"] == pytest.approx(np.mean(accuracy))
+    assert seeds["pair_accuracy"]["std"] == pytest.approx(np.std(accuracy, ddof=1))
+    same = run("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_0")
+    assert same.returncode == 0 and "p 1" in same.stdout
+    other = run("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_1")
+    assert other.returncode == 2 and "different pictures" in other.stderr
