@@ -6,34 +6,49 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from feature_extractor import load_network
+from feature_extractor import freeze_to, last_layer, load_network, trained_part
 from transforms import whole
-from utils import UserError
 
 
 def cnn_classifier(
-    model_name: str, num_classes: int, weights: str = "imagenet", freeze: bool = False
+    model_name: str, num_classes: int, weights: str = "imagenet", freeze: str | bool | None = None
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """A network with `num_classes` outputs, and the transform that goes with its weights.
 
-    `weights` is 'imagenet', 'none' or a torchvision state dict. `freeze` keeps what is published as kept: all but the
-    head for ResNet and DenseNet, all but `classifier` (fc6 to fc8) for AlexNet and VGG. The transform takes uint8
-    (n, 3, h, w). Raises UserError for an unknown name, listing the known ones.
+    `weights` is 'imagenet', 'none' or a torchvision state dict. `freeze` 'published' (or True) keeps what is published
+    as kept: all but the head for ResNet and DenseNet, all but `classifier` (fc6 to fc8) for AlexNet and VGG; 'last'
+    keeps all but the last layer of any network. The transform takes uint8 (n, 3, h, w). Raises UserError for an
+    unknown name, listing the known ones.
     """
     model = load_network(model_name, weights)
+    replace_last_layer(model, num_classes)
     if freeze:
-        model.requires_grad_(False)
-        getattr(model, "classifier", model).requires_grad_(hasattr(model, "classifier"))
-    _replace_last_linear(model, model_name, num_classes)
+        freeze_to(model, "published" if freeze is True else freeze)
     return model, whole
 
 
-def _replace_last_linear(model: nn.Module, model_name: str, num_classes: int) -> None:
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(f"{model_name} ends in no linear layer that a new head could replace")
-    parent, _, child = linear[-1].rpartition(".")
-    head = nn.Linear(model.get_submodule(linear[-1]).in_features, num_classes)
-    nn.init.normal_(head.weight, std=0.01)  # small: the first scores are all but equal
-    nn.init.zeros_(head.bias)
-    setattr(model.get_submodule(parent), child, head)
+def replace_last_layer(model: nn.Module, num_classes: int) -> None:
+    """A new last layer, linear or (SqueezeNet) a 1×1 convolution; small weights: the first scores are all but equal."""
+    name = last_layer(model)
+    old = model.get_submodule(name)
+    if isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size)
+    else:
+        new = nn.Linear(old.in_features, num_classes)
+    nn.init.normal_(new.weight, std=0.01)
+    nn.init.zeros_(new.bias)
+    model.set_submodule(name, new)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode for what is trained. What is frozen stays in evaluation mode: its dropout is off and the statistics
+    of its normalisation do not move, so that it computes what a file of its features holds."""
+    model.train()
+    if (part := frozen_to(model)) is not None:
+        model.eval()
+        model.get_submodule(trained_part(model, part)).train()
+
+
+def frozen_to(model: nn.Module) -> str | None:
+    """'published' or 'last' for a model frozen so, else None."""
+    return getattr(model, "frozen_to", None)

@@ -1,30 +1,53 @@
-"""The backbones, cut at their features; the features of a folder of pictures to one file.
+"""The backbones, cut at their features; the features of a folder of pictures, or of a data set, to one file.
 
     python feature_extractor.py FOLDER --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
 
-Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet-101 2048, DenseNet-121 1024. The file holds
-`names`, `features` (n, d; float32), and which network, weights and transform made them.
+Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet-101 2048, DenseNet-121 1024; with
+`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths in the
+folder, or img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot be used, and `about`:
+a JSON object that names the network, its weights with their hash, and the transform. A killed run goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet
 from tqdm import tqdm
 
+import transforms
 from transforms import UnusablePicture, decode, to_square, whole
-from utils import UserError, print_configuration, run_main, seed_everything, select_device, sha256, written_whole
+from utils import (
+    UserError,
+    at_least,
+    autocast,
+    print_configuration,
+    run_main,
+    seed_everything,
+    select_device,
+    written_whole,
+)
 
 # The study's four networks, by the names of its flags; any other torchvision classification model goes by its own name.
 NETWORKS = {"alexnet": "alexnet", "vgg": "vgg16", "resnet": "resnet101", "densenet": "densenet121"}
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+CUTS = ("published", "last")
 
 
+# --- networks and their weights -------------------------------------------------------------------------------------
 def load_network(model_name: str, weights: str) -> nn.Module:
     """A torchvision classification network with its 1000 outputs.
 
@@ -36,13 +59,13 @@ def load_network(model_name: str, weights: str) -> nn.Module:
         others = ", ".join(torchvision.models.list_models(module=torchvision.models))
         raise UserError(f"unknown model {model_name!r}; known are {', '.join(NETWORKS)}, and torchvision's {others}")
     if weights == "imagenet":
-        return _from_the_network(name)
+        return without_side_heads(_from_the_network(name))
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **options)
     if weights == "none":
-        return he_initialised(model)
+        return without_side_heads(he_initialised(model))
     load_state(model, weights)
-    return model
+    return without_side_heads(model)
 
 
 def _from_the_network(name: str) -> nn.Module:
@@ -54,6 +77,16 @@ def _from_the_network(name: str) -> nn.Module:
             f"the ImageNet weights of {name} cannot be fetched ({reason}): "
             "use --weights none to train from nothing, or --weights FILE with a torchvision state dict"
         ) from error
+
+
+def without_side_heads(model: nn.Module) -> nn.Module:
+    """GoogLeNet and Inception score ImageNet's classes at their sides too while they train; we score at the end."""
+    if getattr(model, "aux_logits", False):
+        model.aux_logits = False
+        for name in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(model, name):
+                setattr(model, name, None)
+    return model
 
 
 def load_state(model: nn.Module, path: str | Path) -> None:
@@ -72,6 +105,8 @@ def load_state(model: nn.Module, path: str | Path) -> None:
             raise UserError(f"--weights {path} lacks the key {key}")
         if key not in own:
             raise UserError(f"--weights {path} has a key that the network lacks: {key}")
+        if not isinstance(state[key], Tensor):
+            raise UserError(f"--weights {path}: {key} is no tensor")
         if state[key].shape != own[key].shape:
             raise UserError(
                 f"--weights {path}: {key} is {tuple(state[key].shape)}, the network's {tuple(own[key].shape)}"
@@ -82,7 +117,7 @@ def load_state(model: nn.Module, path: str | Path) -> None:
 def he_initialised(model: nn.Module) -> nn.Module:
     """He et al. 2015's initialisation of every convolution and linear layer, biases 0.
 
-    Torchvision's own default for AlexNet keeps so little of the signal over eight layers that it hardly starts to learn.
+    Torchvision's own default for AlexNet keeps so little of the signal over eight layers that it hardly learns.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -92,25 +127,65 @@ def he_initialised(model: nn.Module) -> nn.Module:
     return model
 
 
-def backbone(model_name: str, weights: str) -> nn.Module:
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's state, in hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+# --- where a network is cut -----------------------------------------------------------------------------------------
+def last_layer(model: nn.Module) -> str:
+    """The dotted name of the layer that scores the classes: the last linear one, or SqueezeNet's last convolution."""
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return layers[-1][0]
+
+
+def trained_part(model: nn.Module, cut: str) -> str:
+    """The dotted name of what a cut leaves to train: the head ('published'), or its last layer ('last')."""
+    name = last_layer(model)
+    return name.partition(".")[0] if cut == "published" else name
+
+
+def freeze_to(model: nn.Module, cut: str) -> None:
+    """Train only what the cut leaves; `model.frozen_to` remembers it."""
+    model.requires_grad_(False)
+    model.get_submodule(trained_part(model, cut)).requires_grad_(True)
+    model.frozen_to = cut
+
+
+def backbone(model_name: str, weights: str, cut: str = "published") -> nn.Module:
     """The network cut at its features: pictures (n, 3, h, w), normalised → features (n, …) of the shapes above."""
-    model = load_network(model_name, weights)
-    if hasattr(model, "features") and hasattr(model, "avgpool"):  # AlexNet, VGG: a map of fixed size
-        return nn.Sequential(model.features, model.avgpool)
-    if hasattr(model, "features"):  # DenseNet: its map's mean, as its own head takes it
-        return nn.Sequential(model.features, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if not hasattr(model, "fc"):
-        raise UserError(f"{model_name} cannot be cut at its features: it has neither `features` nor `fc`")
-    model.fc = nn.Identity()
-    return model
+    return cut_off(load_network(model_name, weights), cut)
+
+
+def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:
+    """What a network computes before its trained part, in evaluation mode. The network itself is used up."""
+    if cut == "published" and isinstance(model, AlexNet | VGG):  # their own forward would flatten the map
+        return nn.Sequential(model.features, model.avgpool).eval()
+    model.set_submodule(trained_part(model, cut), nn.Identity())
+    return model.eval()
+
+
+def head_of(model: nn.Module, cut: str) -> nn.Module:
+    """The trained part of a network, as a module that takes what `cut_off` gives; it shares the network's weights."""
+    part = model.get_submodule(trained_part(model, cut))
+    return nn.Sequential(nn.Flatten(), part) if cut == "published" and isinstance(model, AlexNet | VGG) else part
 
 
 @torch.inference_mode()
-def extract(model: nn.Module, batch: Tensor, device: torch.device) -> np.ndarray:
-    """Features (n, d) of a batch of uint8 pictures (n, 3, s, s)."""
-    return model.eval()(whole(batch.to(device))).flatten(1).float().cpu().numpy()
+def extract(model: nn.Module, batch: Tensor, device: torch.device, amp: bool | None = False) -> np.ndarray:
+    """Features (n, …) of a batch of uint8 pictures (n, 3, s, s)."""
+    with autocast(device, amp):
+        features = model.eval()(whole(batch.to(device)))
+    return features.float().cpu().numpy()
 
 
+# --- pictures -------------------------------------------------------------------------------------------------------
 def list_pictures(folder: str | Path) -> list[Path]:
     """The picture files under a folder, in order of their names."""
     folder = Path(folder)
@@ -122,17 +197,130 @@ def list_pictures(folder: str | Path) -> list[Path]:
     return paths
 
 
-def parse_arguments() -> argparse.Namespace:
+def decoded(
+    paths: Iterable[str | Path], side: int, num_workers: int, ahead: int = 128
+) -> Iterator[tuple[Any, np.ndarray | None, tuple[int, int] | None, str]]:
+    """(path, pixels (3, side, side) or None, (width, height) or None, why not), in the order of the paths.
+
+    Threads decode `ahead` pictures; no more than that is ever held.
+    """
+
+    def one(path: str | Path) -> tuple[Any, np.ndarray | None, tuple[int, int] | None, str]:
+        try:
+            picture = decode(path)
+            return path, to_square(picture, side), picture.size, ""
+        except UnusablePicture as fault:
+            return path, None, None, str(fault)
+
+    paths, waiting = iter(paths), deque()
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        for path in islice(paths, ahead):
+            waiting.append(pool.submit(one, path))
+        while waiting:
+            yield waiting.popleft().result()
+            for path in islice(paths, 1):
+                waiting.append(pool.submit(one, path))
+
+
+# --- feature files --------------------------------------------------------------------------------------------------
+class Features(NamedTuple):
+    """What a feature file holds: names (n,), features (n, …; float32), the pictures left out, and what made it."""
+
+    names: np.ndarray
+    features: np.ndarray
+    left_out: np.ndarray
+    reasons: np.ndarray
+    about: dict[str, Any]
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> Tensor:
+        return torch.from_numpy(self.features[np.asarray(rows)])
+
+
+def describe(model: nn.Module, args: argparse.Namespace, cut: str) -> dict[str, Any]:
+    """What decides over a picture's features: the network, its weights, the cut, the transform and the precision."""
+    return {
+        "model_name": args.model_name,
+        "weights": str(args.weights),
+        "weights_sha256": weights_hash(model),
+        "cut": cut,
+        "transform": transforms.describe(args.image_size),
+        "amp": bool(args.amp),
+    }
+
+
+def write_features(
+    output: str | Path,
+    names: Sequence[Any],
+    read: Callable[[int, int], list[tuple[np.ndarray | None, str]]],
+    model: nn.Module,
+    about: dict[str, Any],
+    device: torch.device,
+    batch_size: int = 64,
+) -> Features:
+    """Compute features in batches and write them to one file; a batch that a killed run has finished is kept.
+
+    `read(start, stop)` gives (pixels or None, why not) of these of the names.
+    """
+    output = Path(output)
+    key = hashlib.sha256(json.dumps([about, [str(name) for name in names], batch_size]).encode()).hexdigest()[:12]
+    parts = output.with_name(f".{output.name}.{key}.parts")  # they belong to these pictures and this network alone
+    parts.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(names), batch_size)
+    if done := len(list(parts.glob("*.npz"))):
+        print(f"going on: {done} of {len(starts)} batches are computed", flush=True)
+    for start in tqdm(starts, "features", disable=None):
+        if (part := parts / f"{start:09}.npz").exists():
+            continue
+        found = read(start, min(start + batch_size, len(names)))
+        usable = [pixels for pixels, _ in found if pixels is not None]
+        features = extract(model, torch.from_numpy(np.stack(usable)), device, about["amp"]) if usable else np.empty(0)
+        with written_whole(part) as beside, open(beside, "wb") as file:
+            np.savez(file, features=features, reasons=np.array([reason for _, reason in found]))
+    return _join(output, parts, np.asarray(names), about)
+
+
+def _join(output: Path, parts: Path, names: np.ndarray, about: dict[str, Any]) -> Features:
+    loaded = [dict(np.load(part)) for part in sorted(parts.glob("*.npz"))]
+    reasons = np.concatenate([part["reasons"] for part in loaded])
+    usable = reasons == ""
+    if not usable.any():
+        shutil.rmtree(parts)
+        raise UserError(f"none of the {len(names)} pictures can be used; {names[0]}: {reasons[0]}")
+    features = np.concatenate([part["features"] for part in loaded if len(part["features"])])
+    found = Features(names[usable], features, names[~usable], reasons[~usable], about)
+    with written_whole(output) as beside, open(beside, "wb") as file:
+        np.savez(file, **found._asdict() | {"about": np.array(json.dumps(about))})
+    shutil.rmtree(parts)
+    return found
+
+
+def read_features(path: str | Path) -> Features:
+    """What `write_features` wrote; a UserError for anything else."""
+    try:
+        with np.load(path) as file:
+            return Features(*(file[name] for name in Features._fields[:-1]), json.loads(str(file["about"])))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except Exception as error:  # numpy and zipfile raise many types for a file that is not one of ours
+        raise UserError(f"{path} is not a feature file of this project: {str(error).splitlines()[0]}") from error
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("--output", required=True, metavar="FILE.npz")
-    parser.add_argument("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
-    parser.add_argument("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights, with --weights none")
-    return parser.parse_args()
+    flag = parser.add_argument
+    flag("folder", metavar="FOLDER", help="pictures, or a data set with images/")
+    flag("--output", required=True, metavar="FILE.npz")
+    flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
+    flag("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
+    flag("--cut", default="published", choices=CUTS, help="before the head, or before its last layer")
+    flag("--image_size", type=at_least(32), default=224)
+    flag("--batch_size", type=at_least(1), default=64)
+    flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
+    flag("--device", default="auto")
+    flag("--amp", action=argparse.BooleanOptionalAction, default=False, help="bf16 autocast")
+    flag("--seed", type=at_least(0), default=0, help="of the weights, with --weights none")
+    return parser.parse_args(words)
 
 
 def main() -> None:
@@ -140,25 +328,22 @@ def main() -> None:
     print_configuration(args, "features")
     seed_everything(args.seed)
     device = select_device(args.device)
-    paths = list_pictures(args.folder)
-    model = backbone(args.model_name, args.weights).to(device)
-    names, features, batch = [], [], []
-    for path in tqdm(paths, disable=None):
-        try:
-            batch.append(to_square(decode(path), args.image_size))
-            names.append(str(path.relative_to(args.folder)))
-        except UnusablePicture as fault:
-            print(f"  left out: {path}: {fault}")
-        if len(batch) == args.batch_size or path is paths[-1] and batch:
-            features.append(extract(model, torch.from_numpy(np.stack(batch)), device))
-            batch = []
-    if not names:
-        raise UserError(f"none of the {len(paths)} pictures of {args.folder} can be used")
-    source = sha256(args.weights) if Path(args.weights).is_file() else args.weights
-    with written_whole(args.output) as beside, open(beside, "wb") as file:
-        about = {"model_name": args.model_name, "weights": source, "image_size": args.image_size, "seed": args.seed}
-        np.savez(file, names=np.array(names), features=np.concatenate(features), **about)
-    print(f"{len(names)} pictures, {features[0].shape[1]} features each → {args.output}")
+    folder = Path(args.folder)
+    data_set = (folder / "datasets").is_dir() and (folder / "images").is_dir()  # then a name is an img_id
+    paths = list_pictures(folder / "images" if data_set else folder)
+    names = [path.stem if data_set else str(path.relative_to(folder)) for path in paths]
+    model = backbone(args.model_name, args.weights, args.cut).to(device)
+    side = transforms.stored_side(args.image_size)
+
+    def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
+        return [(pixels, why) for _, pixels, _, why in decoded(paths[start:stop], side, args.num_workers)]
+
+    about = describe(model, args, args.cut)
+    found = write_features(args.output, names, read, model, about, device, args.batch_size)
+    for name, reason in zip(found.left_out, found.reasons, strict=True):
+        print(f"  left out: {name}: {reason}")
+    shape = "×".join(map(str, found.features.shape[1:]))
+    print(f"{len(found.names)} pictures, {shape} features each → {args.output}")
 
 
 if __name__ == "__main__":
