@@ -1,153 +1,447 @@
 """Rank anyone's pictures with a trained ranker: a table, and a page to look at.
 
-    python rank_images.py --check_point outputs/siamese/best.pt FOLDER --output ranks.csv [--page ranks.html]
+    python rank_images.py --check_point outputs/siamese/best.pt SOURCE --output ranks.csv [--page ranks.html]
 
-FOLDER is a folder of pictures, or a text file that names one picture a line. The table holds path, score, percentile
-(0 to 100: the share of the ranker's training pictures that score lower) and the window x, y, w, h in pixels (empty for
-a ranker without one), the most viral first. Pictures that cannot be read are listed beside it with the reason. What has
-been scored is kept: killed and started again, the command goes on.
+SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line, or a picture. Tars, also
+those in a folder, are read where they lie, as img2dataset writes them (00000.tar with KEY.jpg, KEY.txt, KEY.json); a
+picture in one is called 00000.tar/KEY.jpg. The table holds path, score, percentile (0 to 100: the share of the ranker's
+training pictures that score lower) and the window x, y, w, h in pixels (empty for a ranker without one), the most viral
+first. Pictures that cannot be read are listed beside it with the reason. What has been scored is kept in a journal
+beside the table: killed and started again, the command goes on. Memory stays at some 300 bytes a picture.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import hashlib
+import io
 import itertools
+import json
+import mmap
+import os
+import stat
+import tarfile
+from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 import pages
-from feature_extractor import list_pictures
+from feature_extractor import PICTURE_SUFFIXES
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from transforms import UnusablePicture, decode, to_square
-from utils import UserError, at_least, autocast, print_configuration, run_main, select_device, sha256, write_csv
+from utils import (
+    UserError,
+    at_least,
+    autocast,
+    print_configuration,
+    run_main,
+    select_device,
+    sha256,
+    write_text,
+    written_whole,
+)
 
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h"]
-BATCH = 64
+BATCH = 64  # pictures that the network sees at once
+CHUNK = 8  # pictures that a thread decodes before it looks for more
 ON_PAGE = 2000  # pictures that a page shows at most: the most and least viral
+LARGEST = 500_000_000  # bytes of a picture in a tar: it is read into memory whole
 
 
-def list_sources(source: str | Path) -> list[str]:
-    """The paths of a folder's pictures, or the lines of a text file."""
-    if Path(source).is_file():
-        try:
-            lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source} is neither a folder nor a text list of pictures") from error
-        if not (paths := [line for line in lines if line]):
-            raise UserError(f"{source} names no picture")
-        return list(dict.fromkeys(paths))  # a picture named twice is ranked once
-    return [str(path) for path in list_pictures(source)]
+# --- where the pictures are -----------------------------------------------------------------------------------------
+class Source(NamedTuple):
+    """A picture: what it is called, the file that holds it, and where in it (size −1: the whole file is the picture).
 
-
-def decoded(paths: Iterable[str], side: int, num_workers: int) -> Iterator[tuple[str, Any, Any, str]]:
-    """(path, pixels (3, side, side) or None, (width, height), why not) in the order of the paths.
-
-    A few batches are decoded ahead by threads; no more than that is ever held.
+    What cannot even be listed has a `fault`.
     """
 
-    def one(path: str) -> tuple[str, Any, Any, str]:
-        try:
-            picture = decode(path)
-            return path, to_square(picture, side), picture.size, ""
-        except UnusablePicture as fault:
-            return path, None, None, str(fault)
+    path: str
+    file: str
+    offset: int = 0
+    size: int = -1
+    fault: str = ""
 
-    paths, waiting = iter(paths), deque()
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for path in itertools.islice(paths, 2 * BATCH):
-            waiting.append(pool.submit(one, path))
+
+def list_sources(source: str) -> Iterator[Source]:
+    """The pictures of a folder, a tar, a text list of any of these, or one picture; none is held longer than needed."""
+    if not os.path.exists(source):
+        raise UserError(f"{source} does not exist")
+    if os.path.isdir(source):
+        return _in_folder(source)
+    if _suffix(source) == ".tar" or _suffix(source) in PICTURE_SUFFIXES:
+        return _in_file(source)
+    return itertools.chain.from_iterable(_in_file(line) for line in _lines(source))
+
+
+def count_sources(source: str) -> int | None:
+    """How many pictures there are, for the bar; None where it takes reading tars to know."""
+    count = 0
+    for name in _files(source) if os.path.isdir(source) else _lines(source) if _is_list(source) else [source]:
+        if _suffix(name) == ".tar":
+            return None
+        count += 1
+    return count
+
+
+def _is_list(source: str) -> bool:
+    return _suffix(source) not in {".tar", *PICTURE_SUFFIXES}
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _lines(path: str) -> Iterator[str]:
+    """The lines of a text list, whatever bytes the names are made of; empty ones are left out."""
+    with open(path, "rb") as file:
+        if b"\0" in file.read(4096):
+            raise UserError(f"{path} is neither a folder, a tar, a picture nor a text list of them")
+        file.seek(0)
+        for line in file:
+            if name := os.fsdecode(line.rstrip(b"\r\n")).strip():
+                yield name
+
+
+def _in_file(path: str) -> Iterator[Source]:
+    if os.path.isdir(path):
+        yield from _in_folder(path)
+    elif _suffix(path) == ".tar":
+        yield from _in_tar(path)
+    else:
+        yield Source(path, path)
+
+
+def _in_folder(folder: str) -> Iterator[Source]:
+    for path in _files(folder):
+        if path.endswith(os.sep):
+            yield Source(path, path, fault="the folder cannot be opened")
+        else:
+            yield from _in_file(path)
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Pictures and tars under a folder by name, files before folders; one that cannot be opened ends in a slash."""
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif (_suffix(entry.name) == ".tar" or _suffix(entry.name) in PICTURE_SUFFIXES) and entry.is_file():
+                    files.append(entry.name)
+    except OSError:
+        yield os.path.join(folder, "")
+        return
+    yield from (os.path.join(folder, name) for name in sorted(files))
+    for name in sorted(folders):
+        yield from _files(os.path.join(folder, name))
+
+
+def _in_tar(path: str) -> Iterator[Source]:
+    """The pictures of a tar, by where they lie in it: nothing is unpacked, so a member's name can do no harm."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                tar.members = []  # else it keeps every member that it has passed
+                if member.isreg() and _suffix(member.name) in PICTURE_SUFFIXES:
+                    yield Source(f"{path}/{member.name}", path, member.offset_data, member.size)
+    except (OSError, tarfile.TarError) as error:  # what lies before the damage is ranked
+        yield Source(path, path, fault=f"broken tar: {error}")
+
+
+def read(source: Source) -> Any:
+    """Decode a picture. Raises UnusablePicture with the reason."""
+    if source.fault:
+        raise UnusablePicture(source.fault)
+    if source.size < 0:
+        if not _is_regular(source.file):  # a pipe would wait for ever
+            raise UnusablePicture("not a file" if os.path.exists(source.file) else "no such file")
+        return decode(source.file)
+    if source.size > LARGEST:
+        raise UnusablePicture(f"{source.size:,} bytes are more than {LARGEST:,}")
+    try:
+        with open(source.file, "rb") as file:
+            file.seek(source.offset)
+            content = file.read(source.size)
+    except OSError as error:
+        raise UnusablePicture(f"broken: {error}") from error
+    if len(content) < source.size:
+        raise UnusablePicture("broken: the tar ends in it")
+    return decode(io.BytesIO(content))
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+# --- decoding, ahead of the network ---------------------------------------------------------------------------------
+class Decoded(NamedTuple):
+    source: Source
+    pixels: np.ndarray | None  # (3, side, side) uint8; None for one that cannot be read
+    size: tuple[int, int]  # width and height of the picture itself
+    fault: str
+
+
+def decode_one(source: Source, side: int) -> Decoded:
+    try:
+        picture = read(source)
+        return Decoded(source, to_square(picture, side), picture.size, "")
+    except UnusablePicture as fault:
+        return Decoded(source, None, (0, 0), str(fault))
+
+
+def decoded(sources: Iterable[Source], side: int, num_workers: int, ahead: int = 2 * BATCH) -> Iterator[Decoded]:
+    """The pictures in the order of the sources, decoded by threads that are `ahead` pictures ahead at most."""
+    sources, waiting = iter(sources), deque()
+    with ThreadPoolExecutor(num_workers) as pool:
+
+        def submit() -> None:
+            if chunk := list(itertools.islice(sources, CHUNK)):
+                waiting.append(pool.submit(lambda: [decode_one(source, side) for source in chunk]))
+
+        for _ in range(-(-ahead // CHUNK)):
+            submit()
         while waiting:
-            yield waiting.popleft().result()
-            for path in itertools.islice(paths, 1):
-                waiting.append(pool.submit(one, path))
+            done = waiting.popleft().result()
+            submit()
+            yield from done
 
 
-def score_batch(model: SiameseNet, batch: list, amp: bool | None) -> list[list]:
-    """Rows of path, score and window (in pixels; NaN without one) for a batch of decoded pictures."""
+# --- scoring --------------------------------------------------------------------------------------------------------
+def score_all(
+    model: SiameseNet, sources: Iterable[Source], side: int, num_workers: int, amp: bool | None
+) -> Iterator[list[list]]:
+    """Journal rows, batch by batch: [path, score, box or None, file, offset, size] or [path, None, fault].
+
+    A box is x, y, w, h in pixels. The rows of a batch are made while the device computes the next.
+    """
+    pictures, before = decoded(sources, side, num_workers), None
+    while batch := list(itertools.islice(pictures, BATCH)):
+        if faults := [[each.source.path, None, each.fault] for each in batch if each.pixels is None]:
+            yield faults
+        if usable := [each for each in batch if each.pixels is not None]:
+            now = usable, *launch(model, usable, amp)
+            if before:
+                yield rows_of(*before)
+            before = now
+    if before:
+        yield rows_of(*before)
+
+
+def launch(model: SiameseNet, batch: list[Decoded], amp: bool | None) -> tuple[Tensor, Tensor | None]:
+    """Scores and windows of a batch, on the device, where they may still be computing."""
     device = next(model.parameters()).device
-    pixels = torch.from_numpy(np.stack([pixels for _, pixels, _, _ in batch])).to(device)
+    pixels = torch.from_numpy(np.stack([each.pixels for each in batch]))
+    if device.type == "cuda":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
     with autocast(device, amp):
-        score, window = model.rank(pixels)
-    windows = np.full((len(batch), 4), np.nan)
+        return model.rank(pixels.to(device))
+
+
+def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[list]:
+    found = [None] * len(batch)
     if window is not None:
-        windows = boxes(window, torch.tensor([size for _, _, size, _ in batch])).numpy()
+        found = boxes(window, torch.tensor([each.size for each in batch])).numpy().round(1).tolist()
     return [
-        [path, repr(value), *(f"{side:.1f}" for side in box)]
-        for (path, *_), value, box in zip(batch, score.double().tolist(), windows, strict=True)
+        [each.source.path, value, box, *each.source[1:4]]
+        for each, value, box in zip(batch, score.double().tolist(), found, strict=True)
     ]
 
 
-def score_all(model: SiameseNet, paths: list[str], side: int, args: argparse.Namespace, journal: Path) -> None:
-    """Append a row for each picture that `journal` does not hold yet; an unreadable one has a reason for a score."""
-    done = {row[0] for row in _journal_rows(journal)}
-    rest = [path for path in paths if path not in done]
+# --- the journal: what has been scored, a JSON line a picture, so that any name fits on a line ----------------------
+def key(path: str) -> int:
+    """64 bits for a path: two of a million pictures have the same with a chance of 3 in 100 million."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "little")
+
+
+def journal_rows(journal: Path) -> Iterator[tuple[int, list]]:
+    """(offset in bytes, row) of each whole line; a line torn by a kill is not one."""
+    offset = 0
+    with open(journal, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield offset, json.loads(line)
+            offset += len(line)
+
+
+def open_journal(journal: Path) -> set[int]:
+    """The keys of the pictures that it holds already; the torn line at its end is cut off."""
+    keys, end = set(), 0
+    if journal.exists():
+        for offset, row in journal_rows(journal):
+            keys.add(key(row[0]))
+            end = offset
+        with open(journal, "rb+") as file:
+            file.seek(end)
+            whole = file.readline().endswith(b"\n")
+            file.truncate(file.tell() if whole else end)
+    return keys
+
+
+def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total: int | None) -> set[int]:
+    """Append the rows that `rows(sources)` makes of the pictures that it does not hold. Returns the keys of all."""
+    done, listed = open_journal(journal), set()
     if done:
-        print(f"going on: {len(done)} of {len(paths)} pictures are scored")
-    with open(journal, "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        pictures = iter(tqdm(decoded(rest, side, args.num_workers), "ranking", len(rest), disable=None))
-        while batch := list(itertools.islice(pictures, BATCH)):
-            writer.writerows([path, "", reason] for path, pixels, _, reason in batch if pixels is None)
-            if usable := [each for each in batch if each[1] is not None]:
-                writer.writerows(score_batch(model, usable, args.amp))
+        print(f"going on: {len(done)} pictures are scored")
+
+    def left() -> Iterator[Source]:
+        """Each picture once, and none that is done."""
+        for source in sources:
+            if (name := key(source.path)) not in listed:
+                listed.add(name)
+                if name in done:
+                    done.discard(name)
+                    bar.update()
+                else:
+                    yield source
+            elif total:
+                bar.update()
+
+    with open(journal, "a", encoding="ascii") as file, tqdm(None, "ranking", total, disable=None) as bar:
+        for batch in rows(left()):
+            file.writelines(json.dumps(row) + "\n" for row in batch)
             file.flush()
+            bar.update(len(batch))
+    return listed
 
 
-def _journal_rows(journal: Path) -> list[list[str]]:
-    """The whole rows of the journal; a last line torn by a kill is cut off the file."""
-    if not journal.is_file():
-        return []
-    with open(journal, "rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-    with open(journal, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return [row for row in csv.reader(file) if len(row) in (3, 6)]
+# --- the table ------------------------------------------------------------------------------------------------------
+class Ranks(NamedTuple):
+    """The rows of a journal in the order of their scores, read when they are needed."""
+
+    journal: Path
+    offsets: np.ndarray  # (n,) of the rows, the most viral first
+    scores: np.ndarray  # (n,) in the same order
+    against: np.ndarray  # scores, the lowest first, that the percentiles are among
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[list]:
+        """Rows of COLUMNS from `start` to `stop`, each followed by its Source."""
+        with open_lines(self.journal) as line:
+            for offset, score in zip(self.offsets[start:stop], self.scores[start:stop], strict=True):
+                path, _, box, *place = line(offset)
+                percentile = np.searchsorted(self.against, score) / len(self.against) * 100
+                yield [path, float(score), round(float(percentile), 1), *(box or [None] * 4), Source(path, *place)]
 
 
-def ranked(rows: list[list[str]], train_scores: np.ndarray | None) -> pd.DataFrame:
-    """The table of COLUMNS, the most viral first, from journal rows of readable pictures."""
-    table = pd.DataFrame(rows, columns=["path", "score", "x", "y", "w", "h"])
-    numbers = ["score", "x", "y", "w", "h"]
-    table[numbers] = table[numbers].astype(float)
-    against = np.sort(table["score"] if train_scores is None else train_scores)
-    table["percentile"] = (np.searchsorted(against, table["score"]) / len(against) * 100).round(1)
-    return table.sort_values(["score", "path"], ascending=[False, True], ignore_index=True)[COLUMNS]
+@contextlib.contextmanager
+def open_lines(journal: Path) -> Iterator[Callable[[int], list]]:
+    """A function that gives the journal's row at an offset."""
+    with open(journal, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as lines:
+        yield lambda offset: json.loads(lines[offset : lines.find(b"\n", offset)])
 
 
-def write_page(table: pd.DataFrame, path: str, title: str) -> None:
-    half = ON_PAGE // 2
-    shown = table if len(table) <= ON_PAGE else pd.concat([table.head(half), table.tail(half)])
-    pictures = [decode(picture) for picture in shown["path"]]
-    thumbnails, sizes = [pages.thumbnail(p) for p in pictures], [p.size for p in pictures]
-    pages.write_text(path, pages.leaderboard_page(shown.reset_index(drop=True), thumbnails, sizes, title))
+def in_order(journal: Path, offsets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The places of the rows, the most viral first, equals in the order of their paths."""
+    order = np.argsort(-scores, kind="stable")
+    bounds = [0, *(np.flatnonzero(np.diff(scores[order])) + 1).tolist(), len(order)]
+    with open_lines(journal) as line:
+        for start, stop in itertools.pairwise(bounds):
+            if stop - start > 1:
+                order[start:stop] = sorted(order[start:stop], key=lambda place: line(offsets[place])[0])
+    return order
 
 
-def print_ends(table: pd.DataFrame, against: str) -> None:
+def rank(journal: Path, listed: set[int], train_scores: np.ndarray | None, unreadable: Path) -> tuple[Ranks, int]:
+    """Order what the journal holds of the pictures `listed`, each once; write the unreadable ones to a file of theirs.
+
+    Returns the ranks and how many cannot be read; that file is removed where there are none.
+    """
+    offsets, scores, faults, left = array("q"), array("d"), 0, set(listed)
+    with written_whole(unreadable) as beside, _csv_file(beside) as file:
+        writer = csv_writer(file, ["path", "reason"])
+        for offset, (path, score, *rest) in journal_rows(journal):
+            if (name := key(path)) not in left:
+                continue  # no longer among the sources, or there twice
+            left.discard(name)
+            if score is None:
+                writer([path, rest[0]])
+                faults += 1
+            else:
+                offsets.append(offset)
+                scores.append(score)
+    if not faults:
+        unreadable.unlink()
+    offsets, scores = np.frombuffer(offsets, np.int64), np.frombuffer(scores, np.float64)
+    order = in_order(journal, offsets, scores) if len(scores) else np.zeros(0, int)
+    against = np.sort(scores if train_scores is None else train_scores)
+    return Ranks(journal, offsets[order], scores[order], against), faults
+
+
+def write_table(ranks: Ranks, output: Path) -> None:
+    with written_whole(output) as beside, _csv_file(beside) as file:
+        writer = csv_writer(file, COLUMNS)
+        for row in ranks.rows():
+            writer(row[:-1])
+
+
+def csv_writer(file: io.TextIOWrapper, columns: list[str]) -> Callable[[list], Any]:
+    """A function that writes rows under a header; csv itself would leave a carriage return in a name unquoted."""
+    plain, quoted = (csv.writer(file, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    plain.writerow(columns)
+    return lambda row: (quoted if "\r" in row[0] else plain).writerow(row)
+
+
+def _csv_file(path: Path) -> io.TextIOWrapper:
+    """Names are written as the bytes that they are on the disk."""
+    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def ends(ranks: Ranks, n: int) -> list[list]:
+    """The n most and least viral rows; all of them where there are no more than twice as many."""
+    if len(ranks.scores) <= 2 * n:
+        return list(ranks.rows())
+    return [*itertools.islice(ranks.rows(), n), *deque(ranks.rows(len(ranks.scores) - n), n)]
+
+
+def write_page(ranks: Ranks, path: str, against: str, num_workers: int) -> None:
+    def one(row: list) -> tuple[list, str, tuple[int, int]] | None:
+        try:
+            picture = read(row[-1])
+        except UnusablePicture:  # gone since it was scored
+            return None
+        return row[:-1], pages.thumbnail(picture), picture.size
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        shown = [each for each in pool.map(one, ends(ranks, ON_PAGE // 2)) if each]
+    rows, thumbnails, sizes = (list(part) for part in zip(*shown, strict=True)) if shown else ([], [], [])
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[1:], float))
+    title = f"{len(ranks.scores)} pictures, ranked"
+    write_text(path, pages.leaderboard_page(table, thumbnails, sizes, title, against))
+
+
+def print_ends(ranks: Ranks, against: str) -> None:
     """The top and bottom few, with what their percentile means."""
-    few = min(3, len(table))
-    for name, part in (("most viral", table.head(few)), ("least viral", table.tail(few))):
+    rows, few = ends(ranks, 3), min(3, len(ranks.scores))
+    for name, part in (("most viral", rows[:few]), ("least viral", rows[-few:])):
         print(f"{name} (more viral than … of 100 {against}):")
-        for row in part.itertuples():
-            print(f"  {row.percentile:5.1f}  {row.path!r}"[:160])
+        for path, _, percentile, *_ in part:
+            print(f"  {percentile:5.1f}  {path!r}"[:160])
 
 
+# --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="FOLDER", help="a folder of pictures, or a text file with a path a line")
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, a text list of paths, or a picture")
     parser.add_argument("--check_point", required=True, help="best.pt of a run of train_siamese.py")
     parser.add_argument("--output", default="ranks.csv", help="the table (default %(default)s)")
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--num_workers", type=at_least(1), default=2, help="threads that decode pictures")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
     parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: on devices that have it)")
     return parser.parse_args(words)
 
@@ -157,37 +451,43 @@ def main() -> None:
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
     model, state = from_checkpoint(args.check_point)
-    paths = list_sources(args.source)
+    model, side = model.to(device), state["transform"]["side"]
+    sources = list_sources(args.source)
+    if (first := next(sources, None)) is None:
+        raise UserError(f"{args.source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}, or .tar of them)")
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # The journal belongs to this checkpoint and no other.
     journal = output.with_name(f".{output.name}.{sha256(args.check_point)[:12]}.part")
-    score_all(model.to(device), paths, state["transform"]["side"], args, journal)
-    wanted = set(paths)
-    rows = [row for row in _journal_rows(journal) if row[0] in wanted]
-    unreadable = pd.DataFrame(
-        [(path, reason) for path, score, reason, *_ in rows if not score], columns=["path", "reason"]
+    listed = fill_journal(
+        journal,
+        itertools.chain([first], sources),
+        lambda left: score_all(model, left, side, args.num_workers, args.amp),
+        count_sources(args.source),
     )
-    readable = [row for row in rows if row[1]]
-    if not readable:
-        journal.unlink()
-        raise UserError(
-            f"none of the {len(paths)} pictures of {args.source} can be read: {unreadable['reason'].iloc[0]}"
-        )
     train_scores = state.get("train_scores")
-    table = ranked(readable, None if train_scores is None else train_scores.numpy())
-    write_csv(output, table)
-    if len(unreadable):
-        beside = output.with_name(f"{output.stem}.unreadable.csv")
-        write_csv(beside, unreadable)
-        print(f"{len(unreadable)} pictures cannot be read; the reasons are in {beside}:")
-        for row in unreadable.head(5).itertuples():
-            print(f"  {row.path!r}: {row.reason}")
-    print_ends(table, "pictures ranked here" if train_scores is None else "training pictures")
+    unreadable = output.with_name(f"{output.stem}.unreadable.csv")
+    ranks, faults = rank(journal, listed, None if train_scores is None else train_scores.numpy(), unreadable)
+    if faults:
+        print(f"{faults} pictures cannot be read; the reasons are in {unreadable}:")
+        print_faults(unreadable)
+    if not len(ranks.scores):
+        journal.unlink()
+        raise UserError(f"none of the {faults} pictures of {args.source} can be read (see {unreadable})")
+    write_table(ranks, output)
+    against = "pictures ranked here" if train_scores is None else "training pictures"
+    print_ends(ranks, against)
     if args.page:
-        write_page(table, args.page, f"{len(table)} pictures, ranked")
+        write_page(ranks, args.page, against, args.num_workers)
     journal.unlink()
-    print(f"{len(table)} pictures ranked → {output}" + (f", {args.page}" if args.page else ""))
+    print(f"{len(ranks.scores)} pictures ranked → {output}" + (f", {args.page}" if args.page else ""))
+
+
+def print_faults(unreadable: Path) -> None:
+    """The first few."""
+    with open(unreadable, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        for path, reason in itertools.islice(csv.reader(file), 1, 6):
+            print(f"  {path!r}: {reason}")
 
 
 if __name__ == "__main__":

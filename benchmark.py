@@ -1,0 +1,526 @@
+"""How many images a second: the limit of this machine, the plain loop, and ours, measured in one run.
+
+    python benchmark.py [--device cuda] [--image_size 224] [--output outputs/benchmark]
+
+Siamese training, classifier training, evaluation, and ranking from JPEG, on pictures of 500×400 that it draws into a
+temporary folder. Of each: the network alone on random pictures that already lie on the device, decoding alone, the
+plain loop (pictures decoded in every epoch, one side of a pair after the other, fp32) and the project's own functions.
+The measurements take turns, round after round, and the median is told with the lowest and highest round: what else runs
+on the machine shows as a spread. A ratio is the median over the rounds of ratios within a round. Some minutes on two
+cores. Written into --output: benchmark.json and benchmark.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+import data_set
+import rank_images
+import train_classifier
+import train_siamese
+import transforms
+import visualisation
+from data_set import Pictures, Reddit_Images_for_Classification, Reddit_Img_Pair
+from siamese_net import SiameseNet
+from utils import (
+    UserError,
+    at_least,
+    autocast,
+    environment,
+    print_configuration,
+    run_main,
+    seed_everything,
+    select_device,
+    start_run,
+    write_csv,
+    write_json,
+)
+
+PICTURE = (500, 400)  # width and height in pixels
+LIMIT, DECODING, PLAIN, OURS = "network alone", "decoding alone", "plain loop", "ours"
+
+
+class Measure(NamedTuple):
+    group: str
+    name: str
+    work: Callable[[], float]  # does a piece of work and returns its size: images, or floating point operations
+
+
+class Bench(NamedTuple):
+    """What the measurements share."""
+
+    args: argparse.Namespace
+    device: torch.device
+    folder: Path
+    sources: list[rank_images.Source]
+    pictures: Pictures  # of these, in their order
+    v_score: np.ndarray
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+def draw_picture(rng: np.random.Generator) -> Image.Image:
+    """Noise of all sizes, the coarser the stronger, under some shapes: as JPEG about as large as a photograph."""
+    width, height = PICTURE
+    total = np.zeros((height, width, 3), np.float32)
+    for octave in range(2, 10):
+        across = 2**octave
+        coarse = Image.fromarray(rng.integers(0, 256, (across * height // width, across, 3), dtype=np.uint8))
+        fine = coarse.resize(PICTURE, Image.Resampling.BICUBIC)
+        total += (np.asarray(fine, np.float32) - 127.5) * 0.75**octave
+    picture = Image.fromarray((127.5 + total * (50 / total.std())).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(6):
+        x, y = rng.integers(0, width), rng.integers(0, height)
+        across, down = rng.integers(20, 120, size=2)
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        shape((x, y, x + across, y + down), fill=tuple(int(c) for c in rng.integers(0, 256, 3)))
+    return picture
+
+
+def make_pictures(folder: Path, n: int) -> np.ndarray:
+    """A data set of n pictures in a folder. Returns their virality scores, which are random."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    for img_id in range(n):
+        draw_picture(rng).save(data_set.picture_path(folder, img_id), quality=85)
+    table = pd.DataFrame({"img_id": np.arange(n), "v_score": rng.normal(size=n)})
+    table["label"] = np.arange(n) % len(data_set.CLASSES)
+    table["subreddit"] = np.array(data_set.CLASSES)[table["label"]]
+    write_csv(folder / "datasets" / "data_set_iv.csv", table[["img_id", "v_score"]])
+    write_csv(folder / "datasets" / "image4classification.csv", table[["img_id", "subreddit", "label"]])
+    return table["v_score"].to_numpy()
+
+
+# --- the limits -----------------------------------------------------------------------------------------------------
+def matrix_products(bench: Bench) -> Iterator[Measure]:
+    """Square matrices, large enough for the device to show its rate."""
+    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        n = 256
+        while n < 8192 and seconds_of(product(n, dtype, bench.device), bench.device) < 0.02:
+            n *= 2
+        yield Measure("matrix product", name, product(n, dtype, bench.device))
+
+
+def seconds_of(work: Callable[[], float], device: torch.device) -> float:
+    """Of the faster of two: the first pays for what is set up once."""
+    return work() / max(one_rate(work, 0, device) for _ in range(2))
+
+
+def product(n: int, dtype: torch.dtype, device: torch.device) -> Callable[[], float]:
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+
+    def work() -> float:
+        a @ b
+        return 2 * n**3
+
+    return work
+
+
+def decoding(bench: Bench, group: str, side: int) -> Measure:
+    def work() -> float:
+        return sum(1 for _ in rank_images.decoded(bench.sources, side, bench.args.num_workers))
+
+    return Measure(group, DECODING, work)
+
+
+# --- siamese training -----------------------------------------------------------------------------------------------
+def siamese_arguments(args: argparse.Namespace, pair_mode: str) -> argparse.Namespace:
+    """The flags that train_siamese.py would have."""
+    words = ["--data_path", "none", "--weights", "none", "--pair_mode", pair_mode, "--device", args.device]
+    words += ["--image_size", args.image_size, "--batch_size", args.batch_size, "--num_workers", args.num_workers]
+    return train_siamese.parse_arguments([str(word) for word in words])
+
+
+def new_siamese(bench: Bench, args: argparse.Namespace) -> tuple[SiameseNet, torch.optim.Optimizer, Any]:
+    seed_everything(0)
+    model = SiameseNet(args.model_name, args.model_type, "none", args.recipe, args.image_size).to(bench.device)
+    optimiser = train_siamese.build_optimiser(model, args)
+    return model, optimiser, train_siamese.build_scheduler(optimiser, args, 10**9)
+
+
+def siamese_training(bench: Bench) -> Iterator[Measure]:
+    """Pairs of mode 4, so that the plain loop and ours learn from the same ones; then all pairs of a batch."""
+    group = "siamese training"
+    for pair_mode, name in (("4", ""), ("all", ", all pairs")):
+        args = siamese_arguments(bench.args, pair_mode)
+        yield Measure(group, LIMIT + name, siamese_network_alone(bench, args))
+        if pair_mode == "4":
+            yield Measure(group, PLAIN, plain_siamese(bench, args))
+        yield Measure(group, OURS + name, our_siamese(bench, args))
+
+
+def siamese_network_alone(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    """Forward, loss, backward and step on random pictures that lie on the device, ready for the network."""
+    model, optimiser, _ = new_siamese(bench, args)
+    n = args.batch_size * (1 if args.pair_mode == "all" else 2)
+    batch = torch.randn(n, 3, args.image_size, args.image_size, device=bench.device)
+    value = torch.randn(n, device=bench.device)
+    targets = None if args.pair_mode == "all" else torch.ones(n // 2, device=bench.device)
+
+    def work() -> float:
+        model.train()
+        with autocast(bench.device, args.amp):
+            scores, _, glimpse = model.score(batch)
+        loss = train_siamese.ranking_loss(scores, value, targets) + train_siamese.ranking_loss(glimpse, value, targets)
+        step(optimiser, loss)
+        return n
+
+    return work
+
+
+def our_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    """An epoch of train_siamese.py over the kept pictures."""
+    model, optimiser, scheduler = new_siamese(bench, args)
+    rows = np.arange(len(bench.pictures))
+
+    def work() -> float:
+        train_siamese.train_one_epoch(model, bench.pictures, rows, bench.v_score, optimiser, scheduler, args, epoch=0)
+        return len(rows)
+
+    return work
+
+
+def plain_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    """What one writes first: a data set of pairs that decodes, a loader, and both sides one after the other in fp32."""
+    model, _, _ = new_siamese(bench, args)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
+    pairs = Reddit_Img_Pair(bench.folder, "train", "4", transform=plain_transform(args.image_size))
+    batches = endless(plain_loader(bench, pairs))
+
+    def work() -> float:
+        (first, second), target = next(batches)
+        model.train()
+        sides = [model.score(side.to(bench.device)) for side in (first, second)]
+        target = target.to(bench.device)
+        loss = sum(
+            train_siamese.losses.ranknet_loss(a, b, target) for a, b in zip(*(s[::2] for s in sides), strict=True)
+        )
+        step(optimiser, loss)
+        loss.item()  # for the log, in every step
+        return 2 * len(first)
+
+    return work
+
+
+def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def plain_transform(image_size: int) -> Callable[[Image.Image], Tensor]:
+    """A picture, by itself: squeezed, cropped and flipped at random, normalised."""
+
+    def transform(picture: Image.Image) -> Tensor:
+        kept = transforms.to_square(picture, transforms.stored_side(image_size))
+        return transforms.augment(torch.from_numpy(kept)[None], image_size)[0]
+
+    return transform
+
+
+def plain_loader(bench: Bench, items: Any) -> DataLoader:
+    return DataLoader(items, bench.args.batch_size, shuffle=True, drop_last=len(items) > bench.args.batch_size)
+
+
+def endless(loader: DataLoader) -> Iterator[Any]:
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+# --- classifier training --------------------------------------------------------------------------------------------
+def classifier_training(bench: Bench) -> Iterator[Measure]:
+    group, args = "classifier training", classifier_arguments(bench.args)
+    yield Measure(group, LIMIT, classifier_network_alone(bench, args))
+    yield Measure(group, PLAIN, plain_classifier(bench, args))
+    yield Measure(group, OURS, our_classifier(bench, args))
+
+
+def classifier_arguments(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags that train_classifier.py would have."""
+    words = ["--data_path", "none", "--weights", "none", "--device", args.device]
+    words += ["--image_size", args.image_size, "--batch_size", args.batch_size, "--num_workers", args.num_workers]
+    return train_classifier.parse_arguments([str(word) for word in words])
+
+
+def new_classifier(bench: Bench, args: argparse.Namespace) -> nn.Module:
+    seed_everything(0)
+    return train_classifier.cnn_classifier(args.model_name, len(data_set.CLASSES), "none")[0].to(bench.device)
+
+
+def classifier_network_alone(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    model = new_classifier(bench, args)
+    optimiser = train_classifier.build_optimiser(model, args)
+    batch = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=bench.device)
+    target = torch.arange(args.batch_size, device=bench.device) % len(data_set.CLASSES)
+
+    def work() -> float:
+        model.train()
+        with autocast(bench.device, args.amp):
+            scores = model(batch).float()
+        step(optimiser, F.cross_entropy(scores, target))
+        return len(batch)
+
+    return work
+
+
+def our_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    """An epoch of train_classifier.py over the kept pictures."""
+    model, rows = new_classifier(bench, args), np.arange(len(bench.pictures))
+    optimiser = train_classifier.build_optimiser(model, args)
+    scheduler = train_classifier.build_scheduler(optimiser, args, 10**9)
+    labels = rows % len(data_set.CLASSES)
+
+    def work() -> float:
+        train_classifier.train_one_epoch(model, bench.pictures, rows, labels, optimiser, scheduler, args, epoch=0)
+        return len(rows)
+
+    return work
+
+
+def plain_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    model = new_classifier(bench, args)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
+    items = Reddit_Images_for_Classification(bench.folder, "train", transform=plain_transform(args.image_size))
+    batches = endless(plain_loader(bench, items))
+
+    def work() -> float:
+        batch, target = next(batches)
+        model.train()
+        loss = F.cross_entropy(model(batch.to(bench.device)), target.to(bench.device))
+        step(optimiser, loss)
+        loss.item()
+        return len(batch)
+
+    return work
+
+
+# --- evaluation and ranking -----------------------------------------------------------------------------------------
+def scoring_network_alone(bench: Bench, args: argparse.Namespace, batch_size: int) -> Callable[[], float]:
+    model = new_siamese(bench, args)[0]
+    side = transforms.stored_side(args.image_size)
+    batch = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8, device=bench.device)
+
+    def work() -> float:
+        with autocast(bench.device, args.amp):
+            model.rank(batch)
+        return batch_size
+
+    return work
+
+
+def plain_scoring(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
+    """Decode a batch, score it in fp32, and so on."""
+    model = new_siamese(bench, args)[0].eval()
+    side = transforms.stored_side(args.image_size)
+    n, size = len(bench.sources), args.batch_size
+    batches = endless([bench.sources[i : i + size] for i in range(0, n, size)])
+
+    def work() -> float:
+        batch = next(batches)
+        pixels = [transforms.to_square(transforms.decode(source.path), side) for source in batch]
+        with torch.inference_mode():
+            model.score(transforms.whole(torch.from_numpy(np.stack(pixels)).to(bench.device)))[0].cpu()
+        return len(batch)
+
+    return work
+
+
+def evaluation(bench: Bench) -> Iterator[Measure]:
+    group, args = "evaluation", siamese_arguments(bench.args, "4")
+    model, rows = new_siamese(bench, args)[0], np.arange(len(bench.pictures))
+
+    def ours() -> float:
+        train_siamese.evaluate(model, bench.pictures, rows, bench.v_score, args)
+        return len(rows)
+
+    yield Measure(group, LIMIT, scoring_network_alone(bench, args, 64))
+    yield Measure(group, PLAIN, plain_scoring(bench, args))
+    yield Measure(group, OURS, ours)
+
+
+def ranking(bench: Bench) -> Iterator[Measure]:
+    """From JPEG: nothing is kept, so decoding is a limit as well."""
+    group, args = "ranking from JPEG", siamese_arguments(bench.args, "4")
+    stream = bench.sources * 4  # some batches long: a million pictures have one beginning and one end
+    model, side = new_siamese(bench, args)[0], transforms.stored_side(args.image_size)
+
+    def ours() -> float:
+        return sum(map(len, rank_images.score_all(model, stream, side, bench.args.num_workers, args.amp)))
+
+    yield Measure(group, LIMIT, scoring_network_alone(bench, args, rank_images.BATCH))
+    yield decoding(bench, group, side)
+    yield Measure(group, PLAIN, plain_scoring(bench, args))
+    yield Measure(group, OURS, ours)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+def measure(measures: list[Measure], bench: Bench) -> dict[str, dict[str, list[float]]]:
+    """Rates in units of work a second, {group: {name: a rate for each round}}. The first, unmeasured, turn warms up."""
+    rates: dict[str, dict[str, list[float]]] = {}
+    for turn in range(bench.args.rounds + 1):
+        for each in measures:
+            rate = one_rate(each.work, bench.args.seconds / bench.args.rounds if turn else 0, bench.device)
+            if turn:
+                rates.setdefault(each.group, {}).setdefault(each.name, []).append(rate)
+        print(f"  round {turn} of {bench.args.rounds} done" if turn else "  warmed up", flush=True)
+    return rates
+
+
+def one_rate(work: Callable[[], float], seconds: float, device: torch.device) -> float:
+    """Work a second, over `seconds` at least and one piece of work at least."""
+    synchronise(device)
+    start, done = time.perf_counter(), 0.0
+    while True:
+        done += work()
+        if time.perf_counter() - start >= seconds:
+            synchronise(device)
+            return done / (time.perf_counter() - start)
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": float(np.median(values)), "low": min(values), "high": max(values)}
+
+
+def ratios(rates: dict[str, list[float]], batch_size: int) -> dict[str, dict[str, float]]:
+    """Ours over each of the others, and over the slower of the limits where there are two."""
+    found = {}
+    for name in rates:
+        if name.startswith(OURS):
+            for other in (LIMIT + name.removeprefix(OURS), DECODING, PLAIN):
+                if other in rates:
+                    found[f"{name} / {other}"] = spread([a / b for a, b in zip(rates[name], rates[other], strict=True)])
+    if (name := f"{OURS}, all pairs") in rates:
+        more = batch_size - 1  # pairs of a batch that an image is in, against one
+        pairs = [a / b * more for a, b in zip(rates[name], rates[PLAIN], strict=True)]
+        found[f"{name} / {PLAIN}, in pairs a second"] = spread(pairs)
+    if DECODING in rates:
+        slower = np.minimum(rates[LIMIT], rates[DECODING])
+        found[f"{OURS} / slower limit"] = spread([float(a / b) for a, b in zip(rates[OURS], slower, strict=True)])
+    return found
+
+
+def operations(bench: Bench) -> dict[str, float]:
+    """Floating point operations an image, counted."""
+    args, found = siamese_arguments(bench.args, "all"), {}
+    for group, work in (
+        ("siamese training", siamese_network_alone(bench, args)),
+        ("classifier training", classifier_network_alone(bench, classifier_arguments(bench.args))),
+        ("evaluation", scoring_network_alone(bench, args, 2)),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            images = work()
+        found[group] = counter.get_total_flops() / images
+    return found
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+def summarise(rates: dict[str, dict[str, list[float]]], batch_size: int) -> dict[str, Any]:
+    """{group: {name: median, low, high; ratios: …}}, as benchmark.json holds it."""
+    return {
+        group: {name: spread(values) for name, values in named.items()} | {"ratios": ratios(named, batch_size)}
+        for group, named in rates.items()
+    }
+
+
+def print_table(summary: dict[str, Any], flop: dict[str, float]) -> None:
+    print(f"\n{'':<54}{'median':>10}  {'lowest':>9} to highest")
+    for group, named in summary.items():
+        unit, scale = ("GFLOP/s", 1e-9) if group == "matrix product" else ("images/s", 1)
+        print(f"{group}, {unit}")
+        for name, rate in named.items():
+            if name != "ratios":
+                print_row(name, {key: value * scale for key, value in rate.items()}, ",.1f")
+        if group in flop:
+            best = max(rate["median"] for name, rate in summary["matrix product"].items() if name != "ratios")
+            print(f"  {'at the best matrix rate':<52}{best / flop[group]:>10,.1f}")
+        for name, ratio in named["ratios"].items():
+            print_row(name, ratio, ".2f")
+
+
+def print_row(name: str, rate: dict[str, float], kind: str) -> None:
+    print(f"  {name:<52}{rate['median']:>10{kind}}  {rate['low']:>9{kind}} to {rate['high']:{kind}}")
+
+
+def draw(summary: dict[str, Any], device: str) -> Any:
+    """The rates in images a second as bars."""
+    rows = [
+        (f"{group}: {name}", rate)
+        for group, named in summary.items()
+        if group != "matrix product"
+        for name, rate in named.items()
+        if name != "ratios"
+    ]
+    median = np.array([rate["median"] for _, rate in rows])
+    ends = np.array([[rate["low"], rate["high"]] for _, rate in rows]).T
+    return visualisation.bar_chart(
+        [label for label, _ in rows], median, np.abs(ends - median), "images a second", f"throughput on {device}"
+    )
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = parser.add_argument
+    flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
+    flag("--image_size", type=at_least(64), default=224, help="side in pixels of what the network sees")
+    flag("--batch_size", type=at_least(2), default=32, help="pairs, or images where there are none")
+    flag("--num_images", type=at_least(64), default=128, help="pictures to draw")
+    flag("--num_workers", type=at_least(1), default=2, help="threads that decode pictures")
+    flag("--seconds", type=float, default=15, help="for each measurement, over all rounds (default %(default)s)")
+    flag("--rounds", type=at_least(1), default=5)
+    flag("--output", default="outputs/benchmark", metavar="DIR")
+    args = parser.parse_args(words)
+    if not args.seconds > 0:
+        raise UserError(f"--seconds {args.seconds} is not above 0")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    print_configuration(args, "benchmark")
+    device = select_device(args.device)
+    output = start_run(args.output, vars(args), device)
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    try:
+        v_score = make_pictures(folder, args.num_images)
+        img_ids = np.arange(args.num_images)
+        pictures = data_set.load_pictures(folder, img_ids, transforms.stored_side(args.image_size), args.num_workers)
+        paths = [str(data_set.picture_path(folder, img_id)) for img_id in img_ids]
+        sources = [rank_images.Source(path, path) for path in paths]
+        size = np.mean([Path(path).stat().st_size for path in paths]) / 1000
+        print(f"{args.num_images} pictures of {PICTURE[0]}×{PICTURE[1]}, {size:.0f} kB each")
+        bench = Bench(args, device, folder, sources, pictures, v_score)
+        parts = (matrix_products, siamese_training, classifier_training, evaluation, ranking)
+        rates = measure([each for part in parts for each in part(bench)], bench)
+        summary = summarise(rates, args.batch_size)
+        flop = operations(bench)
+    finally:
+        shutil.rmtree(folder)
+    about = environment(device)
+    print_table(summary, flop)
+    write_json(output / "benchmark.json", {"configuration": vars(args), "environment": about, "flop": flop, **summary})
+    visualisation.save(draw(summary, about["device"]), output / "benchmark.png")
+    print(f"written: {output / 'benchmark.json'}, {output / 'benchmark.png'}")
+
+
+if __name__ == "__main__":
+    run_main(main)
