@@ -64,9 +64,9 @@ class AttentionLocNet(nn.Module):
     attention directly where the gradient through the window is still faint.
     """
 
-    def __init__(self, features: nn.Module, channels: int) -> None:
+    def __init__(self, features: nn.Module, channels: int, stride: int, first: float) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.stride, self.first = features, stride, first
         self.attend = _calm(nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1)))
         self.register_buffer("scale", torch.tensor(WIDE))
         self.register_buffer("noise", torch.tensor(NOISE))
@@ -81,16 +81,17 @@ class AttentionLocNet(nn.Module):
         n, height, width = attention.shape
         share = attention.flatten(1).softmax(1).view(n, height, width)
         glimpse = (share * value).sum((1, 2))
-        centre = torch.stack([share.sum(1) @ _places(width, share), share.sum(2) @ _places(height, share)], dim=1)
+        x, y = (self._places(*each, share) for each in ((width, pictures.shape[3]), (height, pictures.shape[2])))
+        centre = torch.stack([share.sum(1) @ x, share.sum(2) @ y], dim=1)
         if self.training:
             centre = centre + self.noise * torch.randn_like(centre)
         centre = centre.clamp(self.scale - 1, 1 - self.scale)
         return torch.cat([self.scale.expand(n, 1), centre / self.scale], dim=1), glimpse
 
-
-def _places(n: int, like: Tensor) -> Tensor:
-    """The centres of n cells from −1 to 1."""
-    return (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n * 2 - 1
+    def _places(self, cells: int, pixels: int, like: Tensor) -> Tensor:
+        """Where in a picture of so many pixels, from −1 to 1, the middle of each cell's receptive field lies."""
+        places = self.first + self.stride * torch.arange(cells, device=like.device, dtype=like.dtype)
+        return places / pixels * 2 - 1
 
 
 class RankNet(nn.Module):
@@ -189,9 +190,11 @@ def _modern(model_name: str, model_type: int, weights: str) -> tuple[RankNet, At
     extractor = nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
     hidden = nn.Linear(channels * 9 * _views(model_type), 256)
     head = _calm(nn.Sequential(nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)))
-    # AlexNet's last pooling would halve the map that the attention points on.
-    maps = features[:-1] if model_name == "alexnet" else features
-    return RankNet(extractor, head), AttentionLocNet(maps, channels) if model_type else None
+    if model_type == 0:
+        return RankNet(extractor, head), None
+    if model_name == "alexnet":  # without its last pooling, which would halve the map that the attention points on
+        return RankNet(extractor, head), AttentionLocNet(features[:-1], channels, stride=16, first=15.5)
+    return RankNet(extractor, head), AttentionLocNet(features, channels, stride=32, first=14.5)
 
 
 def _calm(layers: nn.Sequential) -> nn.Sequential:

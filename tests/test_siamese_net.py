@@ -114,3 +114,17 @@ def test_ranking_scores_each_picture_by_itself(model_type):
         model = build(model_type=model_type, recipe=recipe)
         together, alone = model.rank(batch)[0], torch.cat([model.rank(each[None])[0] for each in batch])
         assert torch.allclose(together, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("model_name", ["alexnet", "densenet"])
+def test_the_attention_knows_where_its_cells_look(model_name):
+    """The gradient of one cell of the map, summed over channels, is centred where the cell is said to look."""
+    model = build(model_name, model_type=1).eval()
+    picture = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    maps = model.locnet.features(picture)
+    cell = maps.shape[-1] // 2
+    maps[0, :, cell, cell].sum().backward()
+    weight = picture.grad.abs().sum((0, 1, 2))
+    middle = (weight * (torch.arange(192) + 0.5)).sum() / weight.sum()
+    said = (model.locnet._places(maps.shape[-1], 192, weight)[cell].item() + 1) / 2 * 192
+    assert said == pytest.approx(middle.item(), abs=6)
