@@ -271,7 +271,7 @@ class Pictures:
 def load_pictures(data_path: str | Path, img_ids: Iterable[int], side: int, num_workers: int = 2) -> Pictures:
     """The pictures of a data set, side×side, from the cache under processed/, which is built where need be."""
     img_ids = np.asarray(list(img_ids))
-    folder = _processed(Path(data_path))
+    folder = processed_folder(Path(data_path))
     index_path, pixels_path = folder / f"pictures_{side}.csv", folder / f"pictures_{side}.npy"
     wanted = _source_files(Path(data_path), img_ids)
     index = _read_index(index_path, pixels_path)
@@ -288,7 +288,7 @@ def report_faults(pictures: Pictures, data_path: str | Path) -> None:
         print(f"  {len(pictures.faults)} of {len(pictures.faults) + len(pictures)} pictures left out", flush=True)
 
 
-def _processed(data_path: Path) -> Path:
+def processed_folder(data_path: Path) -> Path:
     """processed/ of the data set; of one that is write-protected, a folder of its own under outputs/."""
     folder = data_path / "processed"
     place = folder if folder.exists() else data_path

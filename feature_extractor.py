@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -271,11 +272,13 @@ def write_features(
     for start in tqdm(starts, "features", disable=None):
         if (part := parts / f"{start:09}.npz").exists():
             continue
+        begin = time.perf_counter()
         found = read(start, min(start + batch_size, len(names)))
         usable = [pixels for pixels, _ in found if pixels is not None]
         features = extract(model, torch.from_numpy(np.stack(usable)), device, about["amp"]) if usable else np.empty(0)
         with written_whole(part) as beside, open(beside, "wb") as file:
-            np.savez(file, features=features, reasons=np.array([reason for _, reason in found]))
+            reasons = np.array([reason for _, reason in found])
+            np.savez(file, features=features, reasons=reasons, seconds=time.perf_counter() - begin)
     return _join(output, parts, np.asarray(names), about)
 
 
@@ -287,6 +290,7 @@ def _join(output: Path, parts: Path, names: np.ndarray, about: dict[str, Any]) -
         shutil.rmtree(parts)
         raise UserError(f"none of the {len(names)} pictures can be used; {names[0]}: {reasons[0]}")
     features = np.concatenate([part["features"] for part in loaded if len(part["features"])])
+    about = about | {"seconds": float(sum(part["seconds"] for part in loaded))}
     found = Features(names[usable], features, names[~usable], reasons[~usable], about)
     with written_whole(output) as beside, open(beside, "wb") as file:
         np.savez(file, **found._asdict() | {"about": np.array(json.dumps(about))})

@@ -6,6 +6,10 @@
 On 600 pictures of 128 pixels a run takes some two minutes on two cores. Written into --save_dir: config.json,
 environment.json, metrics.csv (a row an epoch), last.pt and best.pt (best on validation), results.json (the test split,
 read once, by best.pt), test_predictions.csv and pictures. `--check_point last` goes on where a killed run stopped.
+
+    python train_classifier.py … --freeze_features      the head alone, on features computed once
+    python train_classifier.py … --head svm             a plain baseline on the same features; with --pair_mode on pairs
+    python train_classifier.py … --compare              the four networks: a run each, a table, a chart and a choice
 """
 
 from __future__ import annotations
@@ -22,13 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+import baselines
+import comparison
 import data_set
 import feature_extractor
 import metrics
 import transforms
 import visualisation
 from classifier_net import cnn_classifier, train_mode
-from data_set import Pictures
+from data_set import PAIR_MODES, Pictures
 from feature_extractor import NETWORKS, Features
 from utils import (
     UserError,
@@ -55,6 +61,7 @@ from utils import (
 )
 
 SHOWN = 12  # mistakes drawn, of the most and of the least certain
+MOST_PAIRS = 4000  # that a baseline on pairs is fitted to
 
 
 def recipe_defaults(args: argparse.Namespace) -> dict[str, Any]:
@@ -210,68 +217,90 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """A whole run: train, keep the best on validation, read the test split once. Returns what results.json holds."""
     folder = Path(args.save_dir)
     if args.check_point == "last" and (results := finished_results(folder, args)):
-        print_results(results, folder)
+        print(f"{folder} is finished")
         return results
+    if args.head:
+        return train_pair_svm(args) if args.pair_mode else train_head(args)
     data, model, state = fit(args)
     return finish(model, data, state, args, folder)
 
 
 def finished_results(folder: Path, args: argparse.Namespace) -> dict[str, Any] | None:
     """What a run of the same flags that is through has left: the test split is not read twice."""
-    if not (folder / "results.json").is_file() or not (folder / "best.pt").is_file():
+    if not (folder / "results.json").is_file():
         return None
     results = read_json(folder / "results.json")
     return results if same_flags(results.get("configuration", {}), args) is None else None
 
 
 def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
-    """Train, or go on training; last.pt, best.pt and metrics.csv are written as it goes."""
+    """Train, or go on training; last.pt, best.pt and metrics.csv are written as it goes.
+
+    With --freeze_features and no augmentation the head is trained on a file of features, and best.pt, which holds the
+    whole network, is written at the end.
+    """
     device = select_device(args.device)
     seed_everything(args.seed)
     data = Data(args)
     resumed = resume_point(args, "classifier")
-    weights = "none" if resumed else args.weights
+    on_features = uses_features(args)
+    weights = "none" if resumed and not on_features else args.weights
     model, _ = cnn_classifier(args.model_name, len(data.classes), weights, args.freeze_features)
     model.to(device)
     folder = start_run(args.save_dir, vars(args), device)
+    network, inputs, seconds = model, data.pictures, None
+    if on_features:
+        network = feature_extractor.head_of(model, args.freeze_features)
+        inputs = load_features(model, data.pictures, args, args.freeze_features, device)
+        seconds = inputs.about["seconds"]
+    comparison.reset_peak_memory(device)
     rows, labels = data.rows["train"], data.labels[data.rows["train"]]
-    optimiser = build_optimiser(model, args)
+    optimiser = build_optimiser(network, args)
     scheduler = build_scheduler(optimiser, args, args.epochs * len(draw_batches(labels, args)))
-    state = {"epoch": 0, "best": (-1.0, 0.0), "history": []}
+    state = {"epoch": 0, "best": (-1.0, 0.0), "best_epoch": 0, "history": [], "best_head": None}
     seed_everything(args.seed)  # the batches do not depend on how many numbers the weights took
     if resumed:
-        model.load_state_dict(resumed["model"])
+        network.load_state_dict(resumed["model"])
         optimiser.load_state_dict(resumed["optimiser"])
         scheduler.load_state_dict(resumed["scheduler"])
         set_rng_state(resumed["rng"])
         state = {key: resumed[key] for key in state}
         print(f"going on after epoch {state['epoch']} of {args.epochs}")
+    about = {"kind": "classifier", "config": vars(args), "transform": transforms.describe(args.image_size)}
+    about |= {"classes": data.classes}
     validation = data.rows["validation"]
+    saved, cost = -np.inf, 0.0
     for epoch in range(state["epoch"], args.epochs):
         start = time.perf_counter()
-        trained = train_one_epoch(model, data.pictures, rows, labels, optimiser, scheduler, args, epoch)
-        found = evaluate(model, data.pictures, validation, data.labels[validation], args)
+        trained = train_one_epoch(network, inputs, rows, labels, optimiser, scheduler, args, epoch)
+        found = evaluate(network, inputs, validation, data.labels[validation], args)
         row = {"epoch": epoch + 1, **trained, **{f"val_{name}": value for name, value in found.items()}}
-        row["learning_rate"] = scheduler.get_last_lr()[0]
+        row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
+        state["epoch"] = epoch + 1
+        state["history"] = [*state["history"], row]
         merit = (found["accuracy"], -found["loss"])  # few validation pictures leave ties, which the loss decides
-        is_best = merit > tuple(state["best"])
-        state = {
-            "epoch": epoch + 1,
-            "best": max(merit, tuple(state["best"])),
-            "history": [*state["history"], row | {"seconds": time.perf_counter() - start}],
-        }
-        checkpoint = {"kind": "classifier", "config": vars(args), "transform": transforms.describe(args.image_size)}
-        checkpoint |= {"classes": data.classes, "model": model.state_dict(), **state}
-        running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
-        if is_best:
-            save_checkpoint(folder / "best.pt", checkpoint)
-        save_checkpoint(folder / "last.pt", checkpoint | running)
-        write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
+        if merit > tuple(state["best"]):
+            state |= {"best": merit, "best_epoch": epoch + 1}
+            if on_features:
+                state["best_head"] = {key: value.clone() for key, value in network.state_dict().items()}
+            else:
+                save_checkpoint(folder / "best.pt", about | {"model": network.state_dict(), **state})
+        # AlexNet's last.pt is of 700 MB: it is written so often that it takes a tenth of the time at most.
+        if (begin := time.perf_counter()) - saved > 10 * cost or epoch + 1 == args.epochs:
+            running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
+            save_checkpoint(folder / "last.pt", about | {"model": network.state_dict(), **state} | running)
+            write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
+            saved = time.perf_counter()
+            cost = saved - begin
         print(
             f"epoch {epoch + 1:3}/{args.epochs}  loss {row['train_loss']:.4f}  validation accuracy "
             f"{found['accuracy']:.4f}  {row['images_per_second']:.0f} images/s",
             flush=True,
         )
+    state |= {"peak_memory_mib": comparison.peak_memory(device), "feature_seconds": seconds}
+    if on_features:
+        network.load_state_dict(state["best_head"])
+        save_checkpoint(folder / "best.pt", about | {"model": model.state_dict(), **state, "best_head": None})
     return data, model, state
 
 
@@ -279,31 +308,64 @@ def finish(model: nn.Module, data: Data, state: dict, args: argparse.Namespace, 
     """Read the test split with the checkpoint that validation chose; write results.json and the pictures."""
     best = load_checkpoint(folder / "best.pt", "classifier")
     model.load_state_dict(best["model"])
+    start = time.perf_counter()
+    probabilities = predict(model, data.pictures, data.rows["test"], args)
+    seconds = time.perf_counter() - start
+    history = state["history"]
+    side = transforms.stored_side(args.image_size)
+    extra = {
+        "best_epoch": best["best_epoch"],
+        "validation_accuracy": best["best"][0],
+        "train_seconds": sum(row["seconds"] for row in history),
+        "train_images_per_second": float(np.median([row["images_per_second"] for row in history])),
+        "seconds": seconds,
+        "images_per_second": len(probabilities) / seconds,
+        "parameters": comparison.parameters(model),
+        "multiply_adds": comparison.multiply_adds(model, side),
+        "peak_memory_mib": state["peak_memory_mib"],
+        "file_mib": (folder / "best.pt").stat().st_size / 2**20,
+        **feature_figures(state, data),
+    }
+    return report(probabilities, data, extra, history, args, folder)
+
+
+def feature_figures(state: dict, data: Data) -> dict[str, float]:
+    """How much faster an epoch on features is than the same pictures' way through the network, forward alone."""
+    if not state["feature_seconds"]:
+        return {}
+    seen = len(data.rows["train"]) + len(data.rows["validation"])
+    through = state["feature_seconds"] * seen / len(data.pictures)
+    epoch = float(np.median([row["seconds"] for row in state["history"][1:] or state["history"]]))
+    print(f"an epoch on features {epoch:.4f} s; through the network {through:.2f} s: {through / epoch:.0f} times")
+    return {"feature_seconds": state["feature_seconds"], "epoch_seconds": epoch, "epoch_speed_up": through / epoch}
+
+
+def report(
+    probabilities: np.ndarray,
+    data: Data,
+    extra: dict[str, Any],
+    history: list[dict],
+    args: argparse.Namespace,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write what the test pictures' `probabilities` (n, classes) say: results.json, tables and pictures."""
     rows = data.rows["test"]
     labels = data.labels[rows]
-    start = time.perf_counter()
-    probabilities = predict(model, data.pictures, rows, args)
-    seconds = time.perf_counter() - start
     results = {
         "configuration": vars(args),
         "classes": data.classes,
         "n": {name: len(part) for name, part in data.rows.items()},
-        "best_epoch": best["epoch"],
-        "validation_accuracy": best["best"][0],
         "test": metrics.classification_metrics(labels, probabilities.argmax(1), len(data.classes)),
         "pictures_left_out": len(data.pictures.faults),
         "survivors": read_survivors(args.data_path),
-        "train_seconds": sum(row["seconds"] for row in state["history"]),
-        "train_images_per_second": float(np.median([row["images_per_second"] for row in state["history"]])),
-        "seconds": seconds,
-        "images_per_second": len(rows) / seconds,
+        **extra,
     }
     table = prediction_table(data.pictures.img_ids[rows], labels, probabilities, data.classes)
     write_csv(folder / "test_predictions.csv", table)
     paths = [str(data_set.picture_path(args.data_path, img_id)) for img_id in table["img_id"]]
     write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
+    draw(folder, history, table, data.classes, extra.get("best_epoch"), args)
     write_json(folder / "results.json", results)
-    draw(folder, state["history"], table, probabilities, data.classes, best["epoch"], args)
     print_results(results, folder)
     return results
 
@@ -329,14 +391,117 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     finish_log(folder)
 
 
+# --- features, computed once ----------------------------------------------------------------------------------------
+def uses_features(args: argparse.Namespace) -> bool:
+    """Whether a file of features stands for the pictures: the frozen part sees the same in every epoch."""
+    return bool(args.freeze_features) and not args.augment and args.feature_file
+
+
+def load_features(
+    model: nn.Module, pictures: Pictures, args: argparse.Namespace, cut: str, device: torch.device
+) -> Features:
+    """Features of `pictures`, row by row, from a file under processed/, which is computed where need be.
+
+    `about["seconds"]` is what computing them took. The network is left as it was.
+    """
+    name = feature_extractor.trained_part(model, cut)
+    part = model.get_submodule(name)
+    body = feature_extractor.cut_off(model, cut)
+    about = feature_extractor.describe(body, args, cut)
+    path = data_set.processed_folder(Path(args.data_path)) / (
+        f"features_{args.model_name}_{cut}_{about['transform']['side']}_{about['weights_sha256'][:12]}.npz"
+    )
+    found = None
+    if path.is_file():
+        found = feature_extractor.read_features(path)
+        fits = {key: found.about.get(key) for key in about} == about
+        found = found if fits and list(found.names) == list(pictures.img_ids) else None
+    if found is None:
+        every = np.arange(len(pictures))
+
+        def read(start: int, stop: int) -> list[tuple[np.ndarray, str]]:
+            return [(pixels, "") for pixels in pictures.batch(every[start:stop]).numpy()]
+
+        found = feature_extractor.write_features(path, pictures.img_ids, read, body, about, device)
+    print(f"features: {path} ({len(found.names)} pictures, computed in {found.about['seconds']:.2f} s)", flush=True)
+    model.set_submodule(name, part)
+    return found
+
+
+# --- baselines ------------------------------------------------------------------------------------------------------
+def train_head(args: argparse.Namespace) -> dict[str, Any]:
+    """A scikit-learn classifier on features; validation chooses its setting, the test split is read once."""
+    device = select_device(args.device)
+    seed_everything(args.seed)
+    data = Data(args)
+    folder = start_run(args.save_dir, vars(args), device)
+    features = baseline_features(data.pictures, args, device)
+    x = {name: features[rows] for name, rows in data.rows.items()}
+    y = {name: data.labels[rows] for name, rows in data.rows.items()}
+    start = time.perf_counter()
+    head, setting, accuracy = baselines.fit_head(
+        args.head, (x["train"], y["train"]), (x["validation"], y["validation"]), args.seed
+    )
+    trained = time.perf_counter() - start
+    print(f"{args.head} fitted in {trained:.1f} s; setting {setting:g}, validation accuracy {accuracy:.4f}")
+    start = time.perf_counter()
+    probabilities = baselines.probabilities_of(head, x["test"], len(data.classes))
+    seconds = time.perf_counter() - start
+    extra = {"setting": setting, "validation_accuracy": accuracy, "train_seconds": trained, "seconds": seconds}
+    return report(probabilities, data, extra, [], args, folder)
+
+
+def baseline_features(pictures: Pictures, args: argparse.Namespace, device: torch.device) -> np.ndarray:
+    """Features (n, d) of the pictures by the backbone of --model_name."""
+    model = feature_extractor.load_network(args.model_name, args.weights).to(device)
+    found = load_features(model, pictures, args, args.freeze_features or "published", device)
+    return found.features.reshape(len(found.features), -1)
+
+
+def train_pair_svm(args: argparse.Namespace) -> dict[str, Any]:
+    """Deza & Parikh's task: an SVM on the difference of two pictures' features says which is more viral."""
+    import train_siamese  # its splits and pairs, so that the two can be compared
+
+    device = select_device(args.device)
+    seed_everything(args.seed)
+    data = train_siamese.Data(args)
+    folder = start_run(args.save_dir, vars(args), device)
+    features = baseline_features(data.pictures, args, device)
+    v_score = {name: data.v_score[rows] for name, rows in data.rows.items()}
+    parts = {}
+    for name in ("train", "validation"):
+        pairs = data.published[name]
+        if pairs is None:
+            pairs = data_set.draw_pairs(v_score[name], args.pair_mode, args.seed)
+        pairs = np.random.default_rng(args.seed).permutation(pairs)[:MOST_PAIRS]
+        parts[name] = (features[data.rows[name]], pairs, data_set.targets_of(v_score[name], pairs))
+    start = time.perf_counter()
+    svm, setting, accuracy = baselines.fit_pair_svm(parts["train"], parts["validation"], args.seed)
+    seconds = time.perf_counter() - start
+    scores = baselines.scores_of(svm, features[data.rows["test"]])
+    pairs = train_siamese.mode_pairs(v_score["test"], args.pair_mode, data.published["test"])
+    results = {
+        "configuration": vars(args),
+        "n": {name: len(rows) for name, rows in data.rows.items()},
+        "setting": setting,
+        "validation_pair_accuracy": accuracy,
+        "test": metrics.ranking_metrics(scores, v_score["test"], pairs),
+        "train_seconds": seconds,
+    }
+    columns = {"img_id": data.pictures.img_ids[data.rows["test"]], "v_score": v_score["test"], "score": scores}
+    write_csv(folder / "test_scores.csv", pd.DataFrame(columns))
+    write_json(folder / "results.json", results)
+    train_siamese.print_results(results, folder)
+    return results
+
+
 # --- pictures of the run --------------------------------------------------------------------------------------------
 def draw(
     folder: Path,
     history: list[dict],
     table: pd.DataFrame,
-    probabilities: np.ndarray,
     classes: list[str],
-    best_epoch: int,
+    best_epoch: int | None,
     args: argparse.Namespace,
 ) -> None:
     """curves.png, confusion.png and .csv, mistakes.png."""
@@ -435,6 +600,30 @@ def train_many(args: argparse.Namespace) -> None:
             print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
 
 
+def compare(args: argparse.Namespace) -> pd.DataFrame:
+    """The networks beside each other: a run each in --save_dir/<network>, or what such a run has left; a table
+    (comparison.csv), a chart (comparison.png) and the choice (choice.json)."""
+    folder = Path(args.save_dir)
+    rows = []
+    for name in args.compare or NETWORKS:
+        print(f"-- {name}", flush=True)
+        own = vars(args) | {"model_name": name, "save_dir": str(folder / name), "check_point": "last", "compare": None}
+        rows.append(comparison.row_of(name, train(with_recipe(argparse.Namespace(**own)))))
+    table = pd.DataFrame(rows)
+    table["pareto"] = comparison.pareto_front(table)
+    write_csv(folder / "comparison.csv", table)
+    title = f"{len(table)} networks on the same test pictures"
+    visualisation.save(visualisation.comparison_chart(table, title), folder / "comparison.png")
+    print(comparison.as_text(table))
+    print(f"Pareto front (accuracy, inference speed): {', '.join(table['model'][table['pareto']])}")
+    choice = comparison.choice_of(table)
+    write_json(folder / "choice.json", choice)
+    print(f"choice: {choice['model_name']}, as {choice['reason']}")
+    print(f"for the ranker: {choice['ranker_model_name']}")
+    print(f"written: {folder / 'comparison.csv'}, {folder / 'comparison.png'}, {folder / 'choice.json'}")
+    return table
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def number_or_weighted(word: str) -> int | str:
     return word if word == "weighted" else at_least(1)(word)
@@ -466,26 +655,42 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         choices=feature_extractor.CUTS,
         help="train the head alone ('published'), or the last layer alone ('last')",
     )
+    flag(
+        "--feature_file",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="what is frozen and not augmented goes through the network once, into a file",
+    )
+    flag(
+        "--head", choices=baselines.HEADS, help="a scikit-learn classifier on the features instead of a network's head"
+    )
+    flag("--pair_mode", choices=PAIR_MODES, help="with --head svm: which of two pictures is more viral?")
+    flag("--compare", nargs="*", metavar="NETWORK", help="a run of each network (default: the four), side by side")
     flag("--seeds", type=int, nargs="+", metavar="SEED", help="a run each; prints mean ± standard deviation")
     flag("--folds", type=at_least(1), default=1, help="cross-validation: a run for each fold as the test split")
     flag("--predict", metavar="FOLDER", help="label these pictures with --check_point; nothing is trained")
     flag("--output", default="labels.csv", metavar="FILE.csv", help="what --predict writes (default %(default)s)")
     args = parser.parse_args(words)
-    if args.augment is None:
-        args.augment = not args.freeze_features
-    for name, value in recipe_defaults(args).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
     args.fold = 0
+    if args.augment is None:
+        args.augment = not (args.freeze_features or args.head)
     if args.predict and args.check_point in (None, "last"):
         parser.error("--predict needs --check_point FILE, a run's best.pt")
     if not args.data_path and not args.predict:
         parser.error("--data_path is required")
     if not 0 <= args.label_smoothing < 1:
         parser.error(f"--label_smoothing {args.label_smoothing} is not in [0, 1)")
+    if args.pair_mode and args.head != "svm":
+        parser.error("--pair_mode needs --head svm")
     if args.image_size < 64 and args.model_name == "alexnet":
         raise UserError(f"--image_size {args.image_size}: AlexNet needs at least 64 pixels")
-    return args
+    return args if args.compare is not None else with_recipe(args)
+
+
+def with_recipe(args: argparse.Namespace) -> argparse.Namespace:
+    """The same flags, with the recipe's values where none were given."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    return argparse.Namespace(**vars(args) | recipe_defaults(args) | given)
 
 
 def main() -> None:
@@ -493,6 +698,9 @@ def main() -> None:
     print_configuration(args, "subreddit classifier")
     if args.predict:
         return label_folder(args)
+    if args.compare is not None:
+        compare(args)
+        return
     train_many(args) if args.seeds or args.folds > 1 else train(args)
 
 

@@ -140,7 +140,7 @@ def test_a_write_protected_data_set_is_not_written_to(copied):
         assert len(pictures) == 2 and not (copied / "processed").exists()
     finally:
         copied.chmod(0o755)
-        shutil.rmtree(data_set._processed(copied) if not (copied / "processed").exists() else copied, ignore_errors=True)
+        shutil.rmtree(data_set.processed_folder(copied) if not (copied / "processed").exists() else copied, ignore_errors=True)
 
 
 def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():
