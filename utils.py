@@ -34,7 +34,7 @@ class UserError(Exception):
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and exit: 0 on success, 2 with one line on a `UserError`, 130 on Ctrl-C."""
+    """Run a script's `main` and exit: 0 on success, 2 with one line on what a user can mend, 130 on Ctrl-C."""
     try:
         code = main()
     except UserError as error:
@@ -46,6 +46,10 @@ def run_main(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader (`| head`) has left: nobody is there to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a full disk, a folder where a file should go, no permission
+        where = error.filename2 or error.filename
+        print(f"error: {where}: {error.strerror}" if where else f"error: {error}", file=sys.stderr)
+        code = 2
     sys.exit(code or 0)
 
 

@@ -79,6 +79,76 @@ def test_margin_contrastive_and_triplet_are_their_formulas():
     assert triplet.item() == pytest.approx((0 + (1 - 0.25 + 1)) / 2, rel=1e-5)
 
 
+def row_distance(a, b):
+    return ((a - b) ** 2).sum(1) ** 0.5
+
+
+# Each loss beside its formula, a term at a time: x, y (n, d) are features, or scores in column 0; t is the target.
+PLAIN = {
+    "ranknet": (
+        lambda x, y, t: losses.ranknet_loss(x[:, 0], y[:, 0], t),
+        lambda x, y, t: (
+            -(t * torch.log(1 / (1 + torch.exp(y - x)[:, 0])) + (1 - t) * torch.log(1 / (1 + torch.exp(x - y)[:, 0])))
+        ).mean(),
+    ),
+    "margin": (
+        lambda x, y, t: losses.margin_ranking_loss(x[:, 0], y[:, 0], t),
+        lambda x, y, t: torch.stack(
+            [
+                abs(a - b) if c == 0.5 else (1 - (a - b if c == 1 else b - a)).clamp(min=0)
+                for a, b, c in zip(x[:, 0], y[:, 0], t, strict=True)
+            ]
+        ).mean(),
+    ),
+    "contrastive": (
+        lambda x, y, t: losses.contrastive_loss(x, y, (t == 1).float()),
+        lambda x, y, t: torch.stack(
+            [d**2 / 2 if c == 1 else (1 - d).clamp(min=0) ** 2 / 2 for d, c in zip(row_distance(x, y), t, strict=True)]
+        ).mean(),
+    ),
+    "triplet": (
+        lambda x, y, t: losses.triplet_loss(x, y, x.flip(0)),
+        lambda x, y, t: (((x - y) ** 2).sum(1) - ((x - x.flip(0)) ** 2).sum(1) + 1).clamp(min=0).mean(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_value_and_gradient_are_those_of_the_plain_formula(name):
+    generator = torch.Generator().manual_seed(3)
+    first, second = (torch.rand(9, 4, generator=generator, dtype=torch.float64) * 1.5 for _ in range(2))
+    target = torch.tensor([0, 1, 0.5] * 3, dtype=torch.float64)
+    found = []
+    for loss, dtype in zip(PLAIN[name], (torch.float32, torch.float64), strict=True):
+        x, y = (side.to(dtype).requires_grad_() for side in (first, second))
+        value = loss(x, y, target)
+        value.backward()
+        found.append((value.item(), x.grad.double(), y.grad.double()))
+    (value, *gradients), (plain, *plain_gradients) = found
+    assert value == pytest.approx(plain, rel=1e-6)
+    for gradient, expected in zip(gradients, plain_gradients, strict=True):
+        assert expected.abs().sum() > 0
+        assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_every_loss_and_its_gradient_stay_finite_at_the_extremes(name, dtype, size):
+    x = torch.full((3, 4), size, dtype=dtype, requires_grad=True)
+    y = torch.zeros(3, 4, dtype=dtype, requires_grad=True)
+    value = PLAIN[name][0](x, y, torch.tensor([0, 1, 0.5]))
+    value.backward()
+    assert value.dtype == torch.float32 and torch.isfinite(value)
+    assert torch.isfinite(x.grad).all() and torch.isfinite(y.grad).all()
+
+
+def test_a_wrong_order_is_pulled_with_full_strength_however_far_apart():
+    scores = torch.tensor([1e4, 0.0], requires_grad=True)
+    losses.all_pairs_loss(scores, torch.tensor([0.0, 1.0])).backward()
+    assert scores.grad.tolist() == pytest.approx([1.0, -1.0])
+
+
 def test_contrastive_gradient_is_finite_for_equal_features():
     features = torch.zeros(2, 3, requires_grad=True)
     losses.contrastive_loss(features, torch.zeros(2, 3), torch.zeros(2)).backward()

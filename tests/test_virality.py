@@ -33,7 +33,9 @@ def plain_virality(path: Path) -> list[tuple[int, float, float, float, int, int,
         order.setdefault(line[0], len(order) + 1)
         if line[7] in virality.TWENTY_SUBREDDITS:
             cell = cells[line[7], int(line[9]) // 3600 % 24]
-            images[order[line[0]]].append(((int(line[10]) - lowest) / (sum(cell) / len(cell)), int(line[10]), int(line[11])))
+            images[order[line[0]]].append(
+                ((int(line[10]) - lowest) / (sum(cell) / len(cell)), int(line[10]), int(line[11]))
+            )
     mean = sum(map(len, images.values())) / len(images)
     rows = []
     for img_id, found in images.items():
@@ -152,8 +154,73 @@ def test_an_unusable_file_is_one_clear_line(tmp_path, content, says):
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_truncated_gzip_file_is_one_clear_line(sample, tmp_path):
+def one_clear_line(done, path: Path, says: str) -> None:
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["truncated", "cut in its header", "plain text", "binary junk", "junk in the middle"])
+def test_a_file_that_is_no_whole_gzip_is_one_clear_line(sample, tmp_path, what):
+    whole = (sample / "redditSubmissions.csv.gz").read_bytes()
+    middle = len(whole) // 2
     path = tmp_path / "s.csv.gz"
-    path.write_bytes((sample / "redditSubmissions.csv.gz").read_bytes()[:-300])
-    done = run("virality.py", path, "--output", tmp_path / "out.csv")
-    assert done.returncode == 2 and "cannot be read" in done.stderr
+    path.write_bytes(
+        {
+            "truncated": whole[:-300],
+            "cut in its header": whole[:5],
+            "plain text": gzip.decompress(whole),
+            "binary junk": bytes(range(256)) * 9,
+            "junk in the middle": whole[:middle] + b"\xff" * 64 + whole[middle + 64 :],
+        }[what]
+    )
+    one_clear_line(run("virality.py", path, "--output", tmp_path / "out.csv"), path, "cannot be read")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_empty_gzip_a_folder_and_a_file_of_malformed_lines_are_one_clear_line(tmp_path):
+    empty = tmp_path / "empty.csv.gz"
+    empty.write_bytes(gzip.compress(b""))
+    one_clear_line(run("virality.py", empty, "--output", tmp_path / "out.csv"), empty, "is empty")
+    one_clear_line(run("virality.py", tmp_path, "--output", tmp_path / "out.csv"), tmp_path, "cannot be read")
+    broken = write(tmp_path / "broken.csv", "7,1,2012", GOOD.replace(",10,3,", ",ten,3,"))
+    one_clear_line(run("virality.py", broken, "--output", tmp_path / "out.csv"), broken, "2 malformed lines")
+
+
+def test_malformed_lines_of_a_gzipped_file_are_listed_by_their_numbers(sample):
+    path = sample / "redditSubmissions.csv.gz"
+    _, malformed = virality.read_submissions(path)
+    with gzip.open(path, "rt") as file:
+        wrong = [number for number, line in enumerate(csv.reader(file), 1) if len(line) != 13]
+    assert malformed["line"].tolist() == wrong and len(wrong) == 5
+    assert malformed["reason"].str.fullmatch(r"\d+ fields instead of 13").all()
+    listed = pd.read_csv(sample / "datasets" / "data_set_iv.malformed.csv")
+    assert listed["line"].tolist() == wrong
+
+
+def test_binary_junk_between_good_lines_is_a_malformed_line(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_bytes(",".join(virality.SNAP_COLUMNS).encode() + b"\n" + GOOD.encode() + b"\n\x00\xff\xfe\x80\n")
+    submissions, malformed = virality.read_submissions(path)
+    assert len(submissions) == 1 and malformed[["line", "reason"]].to_numpy().tolist() == [
+        [3, "1 fields instead of 13"]
+    ]
+    assert run("virality.py", path, "--output", tmp_path / "out.csv").returncode == 0
+
+
+def test_only_the_images_to_keep_count_in_the_mean(tmp_path):
+    lines = [GOOD, GOOD, GOOD, GOOD.replace("7,", "8,", 1), GOOD.replace("7,", "9,", 1)]
+    path = write(tmp_path / "s.csv", *[line.replace(",10,3,", f",{10 + i},3,") for i, line in enumerate(lines)])
+    (tmp_path / "keep.csv").write_text("1\n3\n")
+    done = run("virality.py", path, "--keep", tmp_path / "keep.csv", "--output", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out.csv").set_index("img_id")
+    assert set(table.index) == {1, 3} and table["SNAP_id"].to_dict() == {1: 7, 3: 9}
+    assert table.loc[1, "v_score"] == pytest.approx(table.loc[1, "max_a_score"] * math.log(3 / 2))
+
+
+@pytest.mark.parametrize("output", ["", "a_file/out.csv"])
+def test_an_output_that_cannot_be_written_is_one_clear_line(sample, tmp_path, output):
+    (tmp_path / "a_file").write_text("")
+    done = run("virality.py", sample / "redditSubmissions.csv.gz", "--output", tmp_path / output)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert str(tmp_path) in done.stderr
