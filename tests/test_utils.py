@@ -1,0 +1,218 @@
+"""Whole files, checkpoints that run no code, seeds that can be put back, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import utils
+from utils import UserError
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    utils.write_text(path, "old")
+    with pytest.raises(ValueError), utils.written_whole(path) as beside:
+        beside.write_text("half")
+        raise ValueError
+    assert path.read_text() == "old" and [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_killed_while_writing_the_old_file_stands(tmp_path):
+    path = tmp_path / "state.pt"
+    utils.save_checkpoint(path, {"kind": "siamese", "n": 1})
+    code = (
+        "import sys, time, utils\n"
+        "with utils.written_whole(sys.argv[1]) as beside:\n"
+        "    beside.write_text('half'); print('now', flush=True); time.sleep(60)\n"
+    )
+    writing = subprocess.Popen([sys.executable, "-c", code, path], cwd=utils.ROOT, stdout=subprocess.PIPE)
+    assert writing.stdout.readline() == b"now\n"
+    writing.send_signal(signal.SIGKILL)
+    writing.wait()
+    writing.stdout.close()
+    assert utils.load_checkpoint(path, "siamese") == {"kind": "siamese", "n": 1}
+
+
+class Trap:
+    """An object whose unpickling would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    torch.save({"kind": "siamese", "model": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
+    for name in ("trap.pt", "plain.pt"):
+        with pytest.raises(UserError, match=f"{name} is not a checkpoint"):
+            utils.load_checkpoint(tmp_path / name, "siamese")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_checkpoint_of_another_kind_or_none_names_itself(tmp_path):
+    utils.save_checkpoint(tmp_path / "other.pt", {"kind": "classifier"})
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    whole = (tmp_path / "other.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    for name, says in (
+        ("other.pt", "not a siamese checkpoint .it holds classifier"),
+        ("tensor.pt", "it holds something else"),
+        ("cut.pt", "not a checkpoint of this project"),
+        ("none.pt", "does not exist"),
+    ):
+        with pytest.raises(UserError, match=says) as error:
+            utils.load_checkpoint(tmp_path / name, "siamese")
+        assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def draws() -> list[float]:
+    return [random.random(), *np.random.normal(size=3), *torch.randn(3).tolist()]
+
+
+def test_one_seed_sets_all_generators_and_their_states_survive_a_checkpoint(tmp_path):
+    utils.seed_everything(5)
+    first = draws()
+    utils.save_checkpoint(tmp_path / "rng.pt", {"kind": "siamese", "rng": utils.rng_state()})
+    second = draws()
+    assert first != second
+    utils.seed_everything(5)
+    assert draws() == first
+    utils.seed_everything(6)
+    assert draws() != first
+    utils.set_rng_state(utils.load_checkpoint(tmp_path / "rng.pt", "siamese")["rng"])
+    assert draws() == second
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n", "has no column c"),
+        ("a,c\n", "no rows"),
+        ('a,c\n"1,2\n', "cannot be read as CSV"),
+        ("a,c\n1,2\n1,2,3\n", "cannot be read as CSV"),
+        (b"\xff\xfe\x00\x80junk", "cannot be read as CSV"),
+    ],
+)
+def test_an_unusable_table_names_the_file(tmp_path, content, says):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=says) as error:
+        utils.read_csv(path, ["c"])
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_table_a_folder_and_a_broken_json_name_themselves(tmp_path):
+    (tmp_path / "broken.json").write_text('{"a":')
+    with pytest.raises(UserError, match="nothing.csv does not exist"):
+        utils.read_csv(tmp_path / "nothing.csv", [])
+    with pytest.raises(UserError, match="cannot be read as CSV"):
+        utils.read_csv(tmp_path, [])
+    with pytest.raises(UserError, match="broken.json cannot be read as JSON"):
+        utils.read_json(tmp_path / "broken.json")
+    with pytest.raises(UserError, match="nothing.json does not exist"):
+        utils.read_json(tmp_path / "nothing.json")
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    table = pd.DataFrame({"a": [0.1 + 0.2, 1e-300], "b": ['with, "quotes"', "é"]})
+    utils.write_csv(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(utils.read_csv(tmp_path / "t.csv", ["a"]), table)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (None, 0, ""),
+        (UserError("two\nlines of it"), 2, "error: two lines of it\n"),
+        (OSError(28, "No space left on device", "file.csv"), 2, "error: file.csv: No space left on device\n"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_script_ends_with_its_code_and_one_line(capsys, raised, code, says):
+    def main():
+        if raised:
+            raise raised
+
+    with pytest.raises(SystemExit) as left:
+        utils.run_main(main)
+    assert left.value.code == code
+    error = capsys.readouterr().err
+    assert error.startswith(says) and error.count("\n") == bool(says)
+
+
+def test_a_fault_of_our_own_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        utils.run_main(lambda: 1 // 0)
+
+
+def test_output_cut_short_by_its_reader_is_no_error():
+    code = "import utils\ndef main():\n    [print('x' * 99) for _ in range(9999)]\nutils.run_main(main)"
+    words = [sys.executable, "-c", code]
+    writing = subprocess.Popen(words, cwd=utils.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writing.stdout.readline()
+    writing.stdout.close()
+    assert writing.stderr.read() == b"" and writing.wait() == 0
+    writing.stderr.close()
+
+
+def test_whole_numbers_from_a_bound_on():
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--n", type=utils.at_least(2))
+    assert parser.parse_args(["--n", "2"]).n == 2
+    for word in ("1", "-3", "two", "2.5"):
+        with pytest.raises(argparse.ArgumentError):
+            parser.parse_args([f"--n={word}"])
+
+
+def test_a_device_that_is_not_here_is_refused_by_its_name():
+    assert utils.select_device("cpu").type == "cpu"
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(UserError, match=f"--device {name}"):
+            utils.select_device(name)
+
+
+def test_a_run_folder_says_what_was_asked_and_on_what_it_runs(tmp_path):
+    folder = utils.start_run(tmp_path / "a" / "run", {"seed": 3}, torch.device("cpu"))
+    assert utils.read_json(folder / "config.json") == {"seed": 3}
+    environment = utils.read_json(folder / "environment.json")
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert environment["device"].startswith("cpu") and {"command", "python", "commit"} <= set(environment)
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "ROOT", tmp_path)
+    assert utils.git_commit() is None
+
+
+def test_going_on_needs_the_same_flags_but_not_the_same_machine(tmp_path):
+    def asked(**other):
+        flags = {"save_dir": str(tmp_path), "check_point": "last", "device": "cpu", "seed": 0}
+        return argparse.Namespace(**flags | other)
+
+    assert utils.resume_point(asked(check_point=None), "siamese") is None
+    assert utils.resume_point(asked(), "siamese") is None  # no last.pt yet
+    state = {"kind": "siamese", "optimiser": {}, "config": vars(asked())}
+    utils.save_checkpoint(tmp_path / "last.pt", state)
+    assert utils.resume_point(asked(device="cuda:0"), "siamese")["config"]["seed"] == 0
+    with pytest.raises(UserError, match="--seed is 1, but .*last.pt was trained with 0"):
+        utils.resume_point(asked(seed=1), "siamese")
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert utils.sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
