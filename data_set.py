@@ -26,7 +26,7 @@ from tqdm import tqdm
 import deza2015
 import virality
 from transforms import UnusablePicture, decode, to_square
-from utils import ROOT, UserError, print_configuration, read_csv, run_main, write_csv
+from utils import ROOT, UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -315,10 +315,11 @@ def _source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
 
 
 def _read_index(index_path: Path, pixels_path: Path) -> pd.DataFrame | None:
-    if not index_path.is_file() or not pixels_path.is_file():
+    try:
+        index, pixels = pd.read_csv(index_path), np.load(pixels_path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):  # not made yet, or cut short
         return None
-    index = pd.read_csv(index_path)
-    return index if len(index) == len(np.load(pixels_path, mmap_mode="r")) else None
+    return index if "fault" in index and len(index) == len(pixels) else None
 
 
 def _serves(index: pd.DataFrame, wanted: pd.DataFrame) -> bool:
@@ -336,17 +337,17 @@ def _decode_all(
         except UnusablePicture as fault:
             return None, 0, 0, str(fault)
 
-    pixels_path.parent.mkdir(parents=True, exist_ok=True)
-    index_path.unlink(missing_ok=True)  # no index, no cache: a run killed from here on starts it again
-    pixels = np.lib.format.open_memmap(pixels_path, "w+", np.uint8, (len(wanted), 3, side, side))
     facts = []
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # Pillow decodes and resizes without the interpreter's lock
-        decoded = pool.map(decode_one, wanted["img_id"], chunksize=16)
-        for row, (picture, *fact) in enumerate(tqdm(decoded, "decoding pictures", len(wanted), disable=None)):
-            if picture is not None:
-                pixels[row] = picture
-            facts.append(fact)
-    pixels.flush()
+    with written_whole(pixels_path) as beside:  # a run that reads the old file goes on reading it
+        pixels = np.lib.format.open_memmap(beside, "w+", np.uint8, (len(wanted), 3, side, side))
+        with ThreadPoolExecutor(max(1, num_workers)) as pool:  # Pillow decodes without the interpreter's lock
+            decoded = pool.map(decode_one, wanted["img_id"], chunksize=16)
+            for row, (picture, *fact) in enumerate(tqdm(decoded, "decoding pictures", len(wanted), disable=None)):
+                if picture is not None:
+                    pixels[row] = picture
+                facts.append(fact)
+        pixels.flush()
+        index_path.unlink(missing_ok=True)  # no index, no cache: a run killed from here on starts it again
     index = pd.concat([wanted, pd.DataFrame(facts, columns=["width", "height", "fault"])], axis=1)
     write_csv(index_path, index)
     return index
@@ -412,9 +413,7 @@ def main() -> None:
     classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], args.min_share)
     write_csv(data_path / "datasets" / "image4classification.csv", classes)
     write_splits_and_pairs(data_path, table, args.seed)
-    print(
-        f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score"
-    )
+    print(f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score")
     print(
         "five classes: " + ", ".join(f"{name} {count}" for name, count in classes["subreddit"].value_counts().items())
     )

@@ -14,7 +14,8 @@ The generative model
              Two thirds go to the picture's own subreddit, the others to one of the other four, to pics, or to offbeat
              (which is not among the twenty that count). Hours follow the day.
   votes      score = community's mean × hour's mean × exp(N(0, 0.12)), less up to three downvotes. The latent
-             does not act on the votes of one submission; with V's logarithm negative below the mean m, it could not act evenly.
+             does not act on the votes of one submission; with V's logarithm negative below the mean m, it
+             could not act evenly.
   malformed  five lines with too many fields, side by side, as in the real file.
 
 The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: what a

@@ -55,12 +55,18 @@ from utils import (
     select_device,
     set_rng_state,
     start_run,
+    train_many,
     write_csv,
     write_json,
     write_text,
 )
 
 SHOWN = 12  # mistakes drawn, of the most and of the least certain
+AUGMENTATIONS = {
+    "none": lambda batch, size: transforms.whole(batch),
+    "crop": transforms.augment,
+    "strong": transforms.augment_strongly,
+}
 MOST_PAIRS = 4000  # that a baseline on pairs is fitted to
 
 
@@ -86,6 +92,13 @@ def build_scheduler(optimiser: torch.optim.Optimizer, args: argparse.Namespace, 
     return torch.optim.lr_scheduler.OneCycleLR(optimiser, args.learning_rate, total_steps=steps, pct_start=0.15)
 
 
+def lay_out(model: nn.Module, args: argparse.Namespace) -> None:
+    """Channels last where that is faster: measured on a CPU 1.4 times for AlexNet, 1.15 for DenseNet, less than 1 for
+    VGG and ResNet; on CUDA for all."""
+    if args.model_name in ("alexnet", "densenet") or next(model.parameters()).device.type == "cuda":
+        model.to(memory_format=torch.channels_last)
+
+
 def draw_batches(labels: np.ndarray, args: argparse.Namespace) -> list[np.ndarray]:
     """One epoch's batches: positions in `labels`, each once, or with weighted sampling every class as often."""
     if args.balance_data == "weighted":
@@ -106,7 +119,7 @@ def prepare(batch: Tensor, args: argparse.Namespace) -> Tensor:
     """What the network sees in training: pictures augmented or whole; features (float) as they are."""
     if batch.is_floating_point():
         return batch
-    return transforms.augment(batch, args.image_size) if args.augment else transforms.whole(batch)
+    return AUGMENTATIONS[args.augment](batch, args.image_size)
 
 
 def train_one_epoch(
@@ -246,7 +259,7 @@ def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
     on_features = uses_features(args)
     weights = "none" if resumed and not on_features else args.weights
     model, _ = cnn_classifier(args.model_name, len(data.classes), weights, args.freeze_features)
-    model.to(device)
+    lay_out(model.to(device), args)
     folder = start_run(args.save_dir, vars(args), device)
     network, inputs, seconds = model, data.pictures, None
     if on_features:
@@ -394,7 +407,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 # --- features, computed once ----------------------------------------------------------------------------------------
 def uses_features(args: argparse.Namespace) -> bool:
     """Whether a file of features stands for the pictures: the frozen part sees the same in every epoch."""
-    return bool(args.freeze_features) and not args.augment and args.feature_file
+    return bool(args.freeze_features) and args.augment == "none" and args.feature_file
 
 
 def load_features(
@@ -581,25 +594,6 @@ def label_batch(
 
 
 # --- several runs ---------------------------------------------------------------------------------------------------
-def train_many(args: argparse.Namespace) -> None:
-    """A run for each of --seeds and --folds, in folders of their own; mean ± standard deviation over them."""
-    parts = [(seed, fold) for seed in args.seeds or [args.seed] for fold in range(args.folds)]
-    found = []
-    for seed, fold in parts:
-        name = "_".join([f"seed_{seed}"] * (len(args.seeds or []) > 0) + [f"fold_{fold}"] * (args.folds > 1))
-        print(f"-- {name}")
-        save_dir = str(Path(args.save_dir) / name)
-        found.append(train(argparse.Namespace(**vars(args) | {"seed": seed, "fold": fold, "save_dir": save_dir})))
-    table = pd.DataFrame([results["test"] for results in found])
-    table.insert(0, "seconds", [results["train_seconds"] for results in found])
-    summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
-    write_json(Path(args.save_dir) / "seeds.json", {"runs": parts, **summary.to_dict("index")})
-    print(f"over {len(table)} runs, mean ± standard deviation:")
-    for name, row in summary.iterrows():
-        if not name.endswith(("_low", "_high")):
-            print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
-
-
 def compare(args: argparse.Namespace) -> pd.DataFrame:
     """The networks beside each other: a run each in --save_dir/<network>, or what such a run has left; a table
     (comparison.csv), a chart (comparison.png) and the choice (choice.json)."""
@@ -647,7 +641,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     flag("--class_weights", action=argparse.BooleanOptionalAction, default=False, help="rare classes count more")
     flag("--label_smoothing", type=float, default=0.0, help="share of the target given to all classes alike")
-    flag("--augment", action=argparse.BooleanOptionalAction, help="crop and flip at random (default: unless frozen)")
+    flag("--augment", choices=AUGMENTATIONS, help="of training pictures (default crop, with frozen features none)")
     flag(
         "--freeze_features",
         nargs="?",
@@ -673,7 +667,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(words)
     args.fold = 0
     if args.augment is None:
-        args.augment = not (args.freeze_features or args.head)
+        args.augment = "none" if args.freeze_features or args.head else "crop"
     if args.predict and args.check_point in (None, "last"):
         parser.error("--predict needs --check_point FILE, a run's best.pt")
     if not args.data_path and not args.predict:
@@ -701,7 +695,7 @@ def main() -> None:
     if args.compare is not None:
         compare(args)
         return
-    train_many(args) if args.seeds or args.folds > 1 else train(args)
+    train_many(args, train) if args.seeds or args.folds > 1 else train(args)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ from utils import (
     select_device,
     set_rng_state,
     start_run,
+    train_many,
     write_csv,
     write_json,
     write_text,
@@ -469,25 +470,6 @@ def evenly(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 # --- several runs ---------------------------------------------------------------------------------------------------
-def train_many(args: argparse.Namespace) -> None:
-    """A run for each of --seeds and --folds, in folders of their own; mean ± standard deviation over them."""
-    parts = [(seed, fold) for seed in args.seeds or [args.seed] for fold in range(args.folds)]
-    found = []
-    for seed, fold in parts:
-        name = "_".join([f"seed_{seed}"] * (len(args.seeds or []) > 0) + [f"fold_{fold}"] * (args.folds > 1))
-        print(f"-- {name}")
-        save_dir = str(Path(args.save_dir) / name)
-        found.append(train(argparse.Namespace(**vars(args) | {"seed": seed, "fold": fold, "save_dir": save_dir})))
-    table = pd.DataFrame([results["test"] for results in found])
-    table.insert(0, "seconds", [results["train_seconds"] for results in found])
-    summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
-    write_json(Path(args.save_dir) / "seeds.json", {"runs": parts, **summary.to_dict("index")})
-    print(f"over {len(table)} runs, mean ± standard deviation:")
-    for name, row in summary.iterrows():
-        if not name.endswith(("_low", "_high")):
-            print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
-
-
 def compare(run_a: str, run_b: str) -> None:
     """McNemar's exact test between two runs, over the pairs of their common test pictures."""
     a, b = (read_csv(Path(run) / "test_scores.csv", ["v_score", "score"]).set_index("img_id") for run in (run_a, run_b))
@@ -539,7 +521,7 @@ def main() -> None:
     if args.compare:
         return compare(*args.compare)
     print_configuration(args, "siamese ranker")
-    train_many(args) if args.seeds or args.folds > 1 else train(args)
+    train_many(args, train) if args.seeds or args.folds > 1 else train(args)
 
 
 if __name__ == "__main__":

@@ -314,6 +314,25 @@ def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def train_many(args: argparse.Namespace, train: Callable[[argparse.Namespace], dict[str, Any]]) -> None:
+    """A run of `train` for each of --seeds and --folds, in folders of their own; mean ± standard deviation."""
+    parts = [(seed, fold) for seed in args.seeds or [args.seed] for fold in range(args.folds)]
+    found = []
+    for seed, fold in parts:
+        name = "_".join([f"seed_{seed}"] * (len(args.seeds or []) > 0) + [f"fold_{fold}"] * (args.folds > 1))
+        print(f"-- {name}")
+        save_dir = str(Path(args.save_dir) / name)
+        found.append(train(argparse.Namespace(**vars(args) | {"seed": seed, "fold": fold, "save_dir": save_dir})))
+    table = pd.DataFrame([results["test"] for results in found])
+    table.insert(0, "seconds", [results["train_seconds"] for results in found])
+    summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
+    write_json(Path(args.save_dir) / "seeds.json", {"runs": parts, **summary.to_dict("index")})
+    print(f"over {len(table)} runs, mean ± standard deviation:")
+    for name, row in summary.iterrows():
+        if not name.endswith(("_low", "_high")):
+            print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
+
+
 def finish_log(folder: Path) -> None:
     """Say where everything is."""
     print("written: " + ", ".join(str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file()))

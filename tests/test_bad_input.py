@@ -97,7 +97,11 @@ def test_weights_that_cannot_be_had(sample, tmp_path):
 def test_checkpoints_that_are_none(sample, tmp_path):
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save({"kind": "classifier"}, tmp_path / "classifier.pt")
-    for name, says in (("text.pt", "not a checkpoint"), ("classifier.pt", "not a siamese"), ("no.pt", "does not exist")):
+    for name, says in (
+        ("text.pt", "not a checkpoint"),
+        ("classifier.pt", "not a siamese"),
+        ("no.pt", "does not exist"),
+    ):
         refused(run("rank_images.py", sample / "images", "--check_point", tmp_path / name), name, says)
         command = [*SIAMESE, "--data_path", sample, "--save_dir", tmp_path / "run", "--check_point", tmp_path / name]
         refused(run(*command), name, says)

@@ -87,6 +87,35 @@ def test_a_pair_is_two_pictures_and_a_target(sample):
     assert "Reddit_Img_Pair" in repr(pairs) and "pair mode" in repr(pairs) and str(len(pairs)) in repr(pairs)
 
 
+def test_a_pairs_target_is_the_order_of_its_pictures(sample):
+    pairs = Reddit_Img_Pair(sample, "test", "all")
+    v_score = pairs.table["v_score"].to_numpy()
+    assert len(pairs) == len(v_score) * (len(v_score) - 1)
+    for index in range(0, len(pairs), 7):
+        (picture_1, picture_2), target = pairs[index]
+        first, second = pairs.pairs[index]
+        assert target == (v_score[first] > v_score[second])
+        for picture, row in ((picture_1, first), (picture_2, second)):
+            direct = decode(data_set.picture_path(sample, pairs.table["img_id"].iloc[row]))
+            assert picture.tobytes() == direct.tobytes()
+
+
+def test_fewer_pictures_leave_the_others_in_their_splits(copied):
+    table = pd.read_csv(copied / "datasets" / "data_set_iv.csv")
+    before = {split: set(Reddit_Img_Pair(copied, split).table["img_id"]) for split in data_set.SPLITS}
+    table.iloc[::2].to_csv(copied / "datasets" / "data_set_iv.csv", index=False)
+    for split in data_set.SPLITS:
+        assert set(Reddit_Img_Pair(copied, split).table["img_id"]) == before[split] & set(table["img_id"].iloc[::2])
+
+
+def test_the_commands_pairs_stay_inside_their_split(sample):
+    split = pd.read_csv(sample / "processed" / "splits.csv").set_index("img_id")["split"]
+    for name in data_set.SPLITS:
+        for mode in "1234":
+            pairs = pd.read_csv(sample / "processed" / f"pairs_{mode}_{name}.csv")
+            assert len(pairs) and set(split.loc[pairs[["img_id_1", "img_id_2"]].to_numpy().ravel()]) == {name}
+
+
 def test_the_classification_set_names_its_classes(sample):
     images = Reddit_Images_for_Classification(sample, "train")
     picture, label = images[0]
@@ -132,6 +161,32 @@ def test_a_changed_picture_is_decoded_again_and_a_broken_one_is_named(copied):
     assert pictures.faults.to_numpy().tolist() == [[second, "not a picture"]] and second not in pictures.img_ids
 
 
+def test_a_running_training_keeps_its_pictures_while_another_run_decodes_more(copied):
+    reading = data_set.load_pictures(copied, range(1, 21), 40)
+    before = reading.batch(range(20))
+    more = data_set.load_pictures(copied, range(60, 0, -1), 40)
+    assert (reading.batch(range(20)) == before).all()
+    assert (more.batch(more.rows_of(reading.img_ids)) == before).all()
+
+
+@pytest.mark.parametrize(("name", "kept"), [("npy", 0), ("npy", 1000), ("csv", 0), ("csv", 40)])
+def test_pictures_whose_cache_was_cut_short_are_decoded_again(copied, name, kept):
+    whole = data_set.load_pictures(copied, range(1, 13), 40).batch(range(12))
+    path = copied / "processed" / f"pictures_40.{name}"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert (data_set.load_pictures(copied, range(1, 13), 40).batch(range(12)) == whole).all()
+
+
+def test_a_missing_picture_is_a_named_fault_and_is_used_once_it_is_there(copied):
+    path = data_set.picture_path(copied, 3)
+    content = path.read_bytes()
+    path.unlink()
+    pictures = data_set.load_pictures(copied, range(1, 6), 40)
+    assert pictures.faults.to_numpy().tolist() == [[3, "no such file"]] and pictures.img_ids.tolist() == [1, 2, 4, 5]
+    path.write_bytes(content)
+    assert len(data_set.load_pictures(copied, range(1, 6), 40)) == 5
+
+
 def test_a_write_protected_data_set_is_not_written_to(copied):
     shutil.rmtree(copied / "processed")
     copied.chmod(0o555)
@@ -140,7 +195,9 @@ def test_a_write_protected_data_set_is_not_written_to(copied):
         assert len(pictures) == 2 and not (copied / "processed").exists()
     finally:
         copied.chmod(0o755)
-        shutil.rmtree(data_set.processed_folder(copied) if not (copied / "processed").exists() else copied, ignore_errors=True)
+        shutil.rmtree(
+            data_set.processed_folder(copied) if not (copied / "processed").exists() else copied, ignore_errors=True
+        )
 
 
 def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():

@@ -46,13 +46,12 @@ def test_the_ranking_gradient_reaches_locnet_through_the_window_alone(pictures, 
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    if recipe == "singh2016":  # its scale starts from zero weights: the translation's are enough to see a gradient
-        parameters = [model.locnet.regress[-1].weight]
-    else:  # attend's channel 0 is the attention, which the score knows through the window only
-        parameters = [model.locnet.attend[-1].weight]
+    # singh2016's scale starts from zero weights: the translation's are enough to see a gradient. Of attend's channels
+    # the first is the attention, which the score knows through the window only.
+    last = model.locnet.regress[-1] if recipe == "singh2016" else model.locnet.attend[-1]
     scores, _, _ = model.score(pictures)
     scores.square().sum().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in parameters)
+    assert last.weight.grad.abs().sum() > 0
 
 
 def test_the_window_moves_towards_what_matters():

@@ -131,7 +131,9 @@ def test_frozen_convolutions_stay_as_they_are_and_cost_no_gradient(sample):
     scheduler = train_siamese.build_scheduler(optimiser, args, 10)
     head = model.ranknet.head.weight.clone()
     train_siamese.train_one_epoch(model, data.pictures, rows, data.v_score[rows], optimiser, scheduler, args, 0)
-    assert all(torch.equal(p, frozen[name]) and p.grad is None for name, p in model.named_parameters() if name in frozen)
+    assert all(
+        torch.equal(p, frozen[name]) and p.grad is None for name, p in model.named_parameters() if name in frozen
+    )
     assert not torch.equal(head, model.ranknet.head.weight)
 
 
