@@ -43,6 +43,9 @@ def test_transparency_is_laid_on_white():
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([255, 0, 0])
     assert decode(saved(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+    assert decode(saved(Image.new("LA", (4, 4), (0, 0)), "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    half = decode(saved(Image.new("RGBA", (4, 4), (255, 0, 0, 128)), "PNG")).getpixel((0, 0))
+    assert half == pytest.approx((255, 127, 127), abs=1)
 
 
 def test_the_first_frame_of_an_animation_is_taken():
@@ -80,6 +83,23 @@ def test_a_missing_file_is_refused(tmp_path):
         decode(tmp_path / "nothing.jpg")
 
 
+def test_a_folder_named_as_a_picture_is_refused(tmp_path):
+    with pytest.raises(UnusablePicture):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (7, 5)])
+def test_thin_and_tiny_pictures_are_squeezed_to_a_square(size):
+    square = transforms.to_square(decode(saved(Image.new("RGB", size, (9, 90, 200)), "PNG")), 24)
+    assert square.dtype == np.uint8 and (square == np.array([9, 90, 200])[:, None, None]).all()
+
+
+def test_a_square_shows_the_whole_picture():
+    square = transforms.to_square(GRADIENT, 32)
+    assert square.shape == (3, 32, 32) and square[0, 0, 0] < 5 and square[0, -1, -1] > 245
+    assert np.abs(square[0, :, 7] - np.linspace(2, 250, 32)).max() < 6
+
+
 def test_normalisation_is_imagenets():
     grey = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
     expected = (128 / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -103,7 +123,18 @@ def test_augmentation_gives_crops_or_their_mirror_images():
     assert same.any(1).sum() > 4  # and not always the same
 
 
-def test_ten_crops_are_five_places_and_their_mirror_images():
-    crops = transforms.ten_crops(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), 6)
+def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
+    batch = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    crops = transforms.ten_crops(batch, 6)
     assert crops.shape == (10, 2, 3, 6, 6)
+    for found, (top, left) in zip(crops[:5], [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], strict=True):
+        assert torch.equal(found, transforms.normalise(batch[:, :, top : top + 6, left : left + 6]))
     assert torch.equal(crops[5:], crops[:5].flip(4))
+    assert torch.equal(transforms.centre_crop(batch, 6), crops[4])
+
+
+def test_pictures_are_kept_a_little_larger_than_their_crops_and_the_checkpoint_says_so():
+    assert transforms.stored_side(227) == 256
+    said = transforms.describe(227)
+    assert said["side"] == 256 and said["image_size"] == 227
+    assert said["mean"] == pytest.approx([0.485, 0.456, 0.406]) and said["std"] == pytest.approx([0.229, 0.224, 0.225])
