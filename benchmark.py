@@ -483,7 +483,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--image_size", type=at_least(64), default=224, help="side in pixels of what the network sees")
     flag("--batch_size", type=at_least(2), default=32, help="pairs, or images where there are none")
-    flag("--num_images", type=at_least(64), default=128, help="pictures to draw")
+    flag("--num_images", type=at_least(16), default=128, help="pictures to draw")
     flag("--num_workers", type=at_least(1), default=2, help="threads that decode pictures")
     flag("--seconds", type=float, default=15, help="for each measurement, over all rounds (default %(default)s)")
     flag("--rounds", type=at_least(1), default=5)

@@ -156,6 +156,9 @@ def _in_tar(path: str) -> Iterator[Source]:
                 tar.members = []  # else it keeps every member that it has passed
                 if member.isreg() and _suffix(member.name) in PICTURE_SUFFIXES:
                     yield Source(f"{path}/{member.name}", path, member.offset_data, member.size)
+            tar.fileobj.seek(tar.offset)  # tarfile stops at a damaged header without a word
+            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no header and no end at byte {tar.offset:,}")
     except (OSError, tarfile.TarError) as error:  # what lies before the damage is ranked
         yield Source(path, path, fault=f"broken tar: {error}")
 

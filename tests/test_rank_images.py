@@ -1,0 +1,338 @@
+"""Ranking by what a user finds in the table: whichever way the pictures come, whatever they are called or hold."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import itertools
+import os
+import shutil
+import signal
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import run
+from PIL import Image
+
+import rank_images
+import siamese_net
+import transforms
+from siamese_net import SiameseNet, boxes
+from utils import UserError, save_checkpoint
+
+SIZE = 64
+loaded = functools.cache(siamese_net.from_checkpoint)  # to make AlexNet takes longer than to rank nine pictures
+TRAIN_SCORES = torch.linspace(-1, 1, 21)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A ranker as train_siamese.py leaves it, untrained."""
+    torch.manual_seed(0)
+    config = {"model_name": "alexnet", "model_type": 1, "recipe": "modern", "image_size": SIZE}
+    model = SiameseNet(weights="none", **config)
+    path = tmp_path_factory.mktemp("run") / "best.pt"
+    state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE), "model": model.state_dict()}
+    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES})
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Nine pictures, in two folders and three formats."""
+    rng, folder = np.random.default_rng(0), tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for i in range(9):
+        coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        name = f"more/{i}.webp" if i == 8 else f"{i}.PNG" if i == 7 else f"{i}.jpg"
+        coarse.resize((60 + 9 * i, 80)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def rank(checkpoint, tmp_path, monkeypatch):
+    """Run the command; returns the table."""
+
+    monkeypatch.setattr(rank_images, "from_checkpoint", loaded)
+
+    def command(source: object, *words: object) -> pd.DataFrame:
+        output = tmp_path / "out" / "ranks.csv"
+        words = [source, "--check_point", checkpoint, "--output", output, "--device", "cpu", *words]
+        monkeypatch.setattr(sys, "argv", ["rank_images.py", *map(str, words)])
+        rank_images.main()
+        assert [path.name for path in output.parent.glob(".*")] == []  # the journal is gone
+        return pd.read_csv(output, keep_default_na=False, encoding_errors="surrogateescape")
+
+    return command
+
+
+def add_to_tar(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def make_shard(path: Path, pictures: list[Path]) -> None:
+    """A tar as img2dataset writes it."""
+    with tarfile.open(path, "w") as tar:
+        for key, picture in enumerate(pictures):
+            add_to_tar(tar, f"{key:09}.txt", b"a caption")
+            add_to_tar(tar, f"{key:09}{picture.suffix.lower()}", picture.read_bytes())
+            add_to_tar(tar, f"{key:09}.json", b'{"status": "success"}')
+
+
+def reasons(tmp_path: Path) -> dict[str, str]:
+    with open(tmp_path / "out" / "ranks.unreadable.csv", newline="", errors="surrogateescape") as file:
+        return dict(itertools.islice(csv.reader(file), 1, None))
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
+    table = rank(folder)
+    assert list(table) == ["path", "score", "percentile", "x", "y", "w", "h"]
+    assert len(table) == 9 and table["score"].is_monotonic_decreasing
+    model, _ = loaded(checkpoint)
+    for row in table.itertuples():
+        picture = transforms.decode(row.path)
+        pixels = transforms.to_square(picture, transforms.stored_side(SIZE))
+        score, window = model.rank(torch.from_numpy(pixels)[None])
+        assert row.score == pytest.approx(score.item(), abs=1e-4)
+        box = boxes(window, torch.tensor([picture.size]))[0]
+        assert [row.x, row.y, row.w, row.h] == pytest.approx(box.tolist(), abs=0.1)
+        lower = (score.item() > TRAIN_SCORES).float().mean().item() * 100
+        assert row.percentile == pytest.approx(lower, abs=0.06)
+
+
+def test_without_training_scores_the_percentile_is_among_the_pictures_ranked(checkpoint, folder, rank, capsys):
+    state = torch.load(checkpoint)
+    del state["train_scores"]
+    save_checkpoint(folder.parent / "best.pt", state)
+    page = folder.parent / "page.html"
+    table = rank(folder, "--check_point", folder.parent / "best.pt", "--page", page)
+    assert table["percentile"].tolist() == [round(i / 9 * 100, 1) for i in range(8, -1, -1)]
+    assert "pictures ranked here" in capsys.readouterr().out
+    assert "pictures ranked here" in page.read_text() and "training pictures" not in page.read_text()
+
+
+def test_a_ranker_without_a_window_leaves_its_columns_empty(folder, rank, tmp_path):
+    config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": SIZE}
+    state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE)}
+    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(weights="none", **config).state_dict()})
+    table = rank(folder, "--check_point", tmp_path / "best.pt", "--page", tmp_path / "page.html")
+    assert len(table) == 9 and (table[["x", "y", "w", "h"]] == "").all(axis=None)
+
+
+def test_equals_stand_in_the_order_of_their_paths(folder, rank, tmp_path):
+    names = [tmp_path / f"{name}.jpg" for name in "dbac"]
+    for name in names:
+        shutil.copy(folder / "0.jpg", name)
+    (tmp_path / "list.txt").write_text("\n".join(map(str, names)))
+    assert rank(tmp_path / "list.txt")["path"].tolist() == sorted(map(str, names))
+
+
+# --- where pictures come from ---------------------------------------------------------------------------------------
+def test_a_list_ranks_what_it_names_once(folder, rank, tmp_path):
+    lines = [str(folder / "3.jpg"), "", str(folder / "1.jpg"), str(folder / "3.jpg") + "\r", str(folder / "more")]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    table = rank(tmp_path / "list.txt")
+    assert sorted(table["path"]) == [str(folder / name) for name in ("1.jpg", "3.jpg", "more/8.webp")]
+
+
+def test_one_picture_is_a_source_too(folder, rank):
+    assert rank(folder / "3.jpg")["path"].tolist() == [str(folder / "3.jpg")]
+
+
+def test_a_tar_gives_what_its_files_give(folder, rank, tmp_path):
+    files = sorted(folder.glob("*.jpg"))
+    make_shard(tmp_path / "00000.tar", files)
+    plain = rank(folder).set_index("path")["score"]
+    table = rank(tmp_path / "00000.tar", "--page", tmp_path / "page.html").set_index("path")
+    assert sorted(table.index) == [f"{tmp_path}/00000.tar/{i:09}.jpg" for i in range(len(files))]
+    for i, path in enumerate(files):
+        assert table.loc[f"{tmp_path}/00000.tar/{i:09}.jpg", "score"] == pytest.approx(plain[str(path)], abs=1e-4)
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == len(files)
+
+
+def test_a_folder_may_hold_tars_and_pictures(folder, rank):
+    make_shard(folder / "00000.tar", [folder / "0.jpg", folder / "1.jpg"])
+    make_shard(folder / "more" / "00001.tar", [folder / "2.jpg"])
+    assert len(rank(folder)) == 9 + 3
+
+
+def test_a_member_is_never_unpacked(folder, rank, tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        add_to_tar(tar, "../../escaped.jpg", (folder / "0.jpg").read_bytes())
+        tar.add(folder / "1.jpg", "dots/../1.jpg")
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    before = set(tmp_path.rglob("*"))
+    assert len(rank(tmp_path / "t.tar")) == 2
+    assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"out", "ranks.csv"}
+
+
+def test_any_file_name_survives(folder, rank, tmp_path):
+    names = [b"new\nline.jpg", b"return\rhere.jpg", b'quote",comma.jpg', b"\xff\xfe.jpg", " spaces ü .jpg".encode()]
+    names += [b"=1+1.jpg", b"<script>alert(1)<", b"'.jpg"]
+    odd = os.fsencode(tmp_path / "odd")
+    os.makedirs(odd)
+    for name in names:
+        shutil.copy(folder / "0.jpg", os.path.join(odd, name if name.endswith(b".jpg") else name + b".jpg"))
+    table = rank(tmp_path / "odd", "--page", tmp_path / "page.html")
+    with open(tmp_path / "out" / "ranks.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        found = {os.fsencode(row["path"]) for row in csv.DictReader(file)}
+    assert found == {os.path.join(odd, name) for name in os.listdir(odd)}
+    assert {os.fsencode(path) for path in table["path"]} == found
+    assert "<script>alert" not in (tmp_path / "page.html").read_text()
+
+
+# --- what cannot be read --------------------------------------------------------------------------------------------
+def test_unreadable_pictures_are_listed_with_their_reason(folder, rank, tmp_path, capsys):
+    (folder / "torn.jpg").write_bytes((folder / "0.jpg").read_bytes()[:-200])
+    (folder / "page.jpg").write_text("<html>not found</html>")
+    (folder / "empty.png").touch()
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    lines = [path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_fifo() or path.is_symlink()]
+    (tmp_path / "list.txt").write_text("\n".join(map(str, lines)))
+    assert len(rank(tmp_path / "list.txt")) == 9
+    found = {Path(path).name: reason for path, reason in reasons(tmp_path).items()}
+    assert "truncated" in found.pop("torn.jpg")
+    assert found == {
+        "page.jpg": "not a picture",
+        "empty.png": "not a picture",
+        "gone.jpg": "no such file",
+        "pipe.jpg": "not a file",
+    }
+    assert "5 pictures cannot be read" in capsys.readouterr().out
+    for name in ("torn.jpg", "page.jpg", "empty.png", "gone.jpg", "pipe.jpg"):
+        (folder / name).unlink()
+    rank(folder)
+    assert not (tmp_path / "out" / "ranks.unreadable.csv").exists()  # of the run before
+
+
+def test_of_a_torn_tar_what_lies_before_the_damage_is_ranked(folder, rank, tmp_path):
+    files = sorted(folder.glob("*.jpg"))
+    make_shard(tmp_path / "whole.tar", files)
+    content = (tmp_path / "whole.tar").read_bytes()
+    (folder / "torn.tar").write_bytes(content[: len(content) // 2])
+    (folder / "text.tar").write_text("this is no tar")
+    table = rank(folder)
+    assert 9 < len(table) < 9 + len(files)
+    assert all("broken" in reason for reason in reasons(tmp_path).values())
+    assert {str(folder / "torn.tar"), str(folder / "text.tar")} <= set(reasons(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("missing", "missing does not exist"),
+        ("empty", "empty holds no pictures"),
+        ("empty.txt", "empty.txt holds no pictures"),
+        ("binary", "neither a folder, a tar, a picture nor a text list"),
+        ("bad", "none of the 1 pictures"),
+    ],
+)
+def test_an_unusable_source_is_named(rank, tmp_path, source, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "binary").write_bytes(bytes(100))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "1.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=says):
+        rank(tmp_path / source)
+
+
+def test_an_unusable_source_ends_in_two_and_one_line(checkpoint, tmp_path):
+    found = run("rank_images.py", tmp_path / "missing", "--check_point", checkpoint)
+    assert found.returncode == 2
+    assert found.stderr == f"error: {tmp_path / 'missing'} does not exist\n"
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+DIES = """
+import os, signal, sys
+import rank_images, utils
+rank_images.BATCH = 8
+whole = rank_images.score_all
+def dies(*words):
+    for number, rows in enumerate(whole(*words)):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield rows
+rank_images.score_all = dies
+utils.run_main(rank_images.main)
+"""
+
+
+def test_a_killed_run_goes_on_without_loss_or_duplicate(checkpoint, folder, rank, tmp_path, monkeypatch):
+    many, files = tmp_path / "many", sorted(folder.glob("*.jpg"))
+    many.mkdir()
+    monkeypatch.setattr(rank_images, "BATCH", 8)
+    for i in range(4 * 8):
+        os.link(files[i % len(files)], many / f"{i:04}.jpg")
+    (many / "bad.jpg").write_text("no picture")
+    expected = rank(many)
+    output = tmp_path / "out" / "ranks.csv"
+    output.unlink()
+    killed = run("-c", DIES, many, "--check_point", checkpoint, "--output", output, "--device", "cpu")
+    assert killed.returncode == -signal.SIGKILL and not output.exists()
+    (journal,) = output.parent.glob(".ranks.csv.*.part")
+    assert journal.read_text().count("\n") == 2 * 8
+    with open(journal, "a") as file:
+        file.write('["torn')  # as a kill in the middle of a line leaves it
+    (many / "0000.jpg").unlink()  # it was scored, and is no longer there
+    os.link(files[0], many / "new.jpg")
+    decoded, decode_one = [], rank_images.decode_one
+    monkeypatch.setattr(rank_images, "decode_one", lambda *words: decoded.append(words) or decode_one(*words))
+    table = rank(many)
+    assert len(decoded) == 2 * 8 + 2
+    assert sorted(table["path"]) == sorted({*expected["path"], str(many / "new.jpg")} - {str(many / "0000.jpg")})
+    same = table.merge(expected, on="path", suffixes=("", "_before"))
+    assert np.abs(same["score"] - same["score_before"]).max() < 1e-4
+    assert list(reasons(tmp_path)) == [str(many / "bad.jpg")]
+
+
+def test_decoding_stays_no_further_ahead_than_it_is_told(folder):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield rank_images.Source(str(folder / "0.jpg"), str(folder / "0.jpg"))
+
+    pictures = rank_images.decoded(endless(), 32, num_workers=2, ahead=24)
+    for _ in range(100):
+        next(pictures)
+    assert taken <= 100 + 24 + 2 * rank_images.CHUNK
+    pictures.close()
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+def test_the_page_shows_the_ends_of_a_long_table(folder, rank, tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_images, "ON_PAGE", 4)
+    table = rank(folder, "--page", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 4 and "9 pictures, ranked" in page
+    shown = [Path(path).name for path in table["path"] if Path(path).name in page]
+    assert shown == [Path(path).name for path in [*table["path"][:2], *table["path"][-2:]]]
+    assert "training pictures" in page
+
+
+def test_a_picture_that_has_gone_is_left_out_of_the_page(folder, rank, tmp_path, monkeypatch):
+    write_page = rank_images.write_page
+
+    def after_a_loss(*words):
+        (folder / "3.jpg").unlink()
+        write_page(*words)
+
+    monkeypatch.setattr(rank_images, "write_page", after_a_loss)
+    assert len(rank(folder, "--page", tmp_path / "page.html")) == 9
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 8
