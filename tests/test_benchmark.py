@@ -71,7 +71,7 @@ def test_no_time_to_measure_is_refused():
 def test_the_temporary_pictures_go_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--num_images", "16", "--output", str(tmp_path / "out")])
-    monkeypatch.setattr(benchmark, "measure", lambda *words: 1 / 0)
+    monkeypatch.setattr(benchmark.data_set, "load_pictures", lambda *words: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         benchmark.main()
     assert [path.name for path in Path(tmp_path).iterdir()] == ["out"]
