@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import gzip
 import hashlib
 import heapq
@@ -86,7 +87,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow's other reader
 CHUNK = 2**16
 MAX_HOPS = 5  # redirects
 DOWN_AFTER = 10  # requests in a row without an answer: then a host is left alone until the next run
-METADATA_BYTES, METADATA_SECONDS = 2**30, 3600.0
+METADATA_BYTES, METADATA_SECONDS = 2**28, 3600.0
 NO_HOST = "no such host"
 
 SNAP_FILE = "redditSubmissions.csv.gz"
@@ -189,17 +190,20 @@ class Ledger:
 
     def record(self, row: dict[str, str], part: Path | None = None) -> None:
         """Append a row; then, for a picture that was had, give its .part file its name."""
-        line = io.StringIO()
-        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row)
+        text = io.StringIO()
+        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
+        line = text.getvalue().encode()
         with self.lock:
-            if self.file < 0:  # closed: the run is being interrupted
-                return
-            os.write(self.file, line.getvalue().encode())
+            if self.file < 0:  # the run is being interrupted
+                raise Stopped
+            if os.write(self.file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             if part is not None:
                 os.replace(part, self.picture(row["img_id"]))
             self.rows[row["img_id"]] = row
 
     def close(self) -> None:
+        """Take no more rows; leave the ledger sorted, and no file that is not whole."""
         with self.lock:
             os.close(self.file)
             self.file = -1
@@ -328,8 +332,14 @@ class Run:
             "ca_certs": os.environ.get("SSL_CERT_FILE") or certifi.where(),
         }
         self.direct = urllib3.PoolManager(64, **options)
-        proxies = urllib.request.getproxies()
-        self.proxies = {s: urllib3.ProxyManager(proxies[s], **options) for s in ("http", "https") if s in proxies}
+        self.proxies = {}
+        for scheme, proxy in urllib.request.getproxies().items():
+            if scheme in ("http", "https"):
+                try:
+                    proxy = proxy if "://" in proxy else f"http://{proxy}"
+                    self.proxies[scheme] = urllib3.ProxyManager(proxy, **options)
+                except failures.HTTPError as error:
+                    raise UserError(f"the environment's {scheme}_proxy is not an http proxy") from error
 
     def pool(self, url: str) -> urllib3.PoolManager:
         parts = parts_of(url)
@@ -511,50 +521,52 @@ def body(run: Run, response: urllib3.BaseHTTPResponse, max_bytes: int, seconds: 
         yield piece
 
 
-def save(pieces: Iterator[bytes], path: Path) -> tuple[str, int]:
-    """Write a body to a file. Its SHA-256 and length."""
-    digest, size = hashlib.sha256(), 0
-    with open(path, "wb") as file:
+def save(pieces: Iterator[bytes], path: Path) -> bytes:
+    """Write a body to a file as it arrives. The whole of it."""
+    whole = []
+    with open(path, "wb", buffering=0) as file:
         for piece in pieces:
-            file.write(piece)
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
+            if file.write(piece) < len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            whole.append(piece)
+    return b"".join(whole)
 
 
 # --- what the answer holds ------------------------------------------------------------------------------------------
 def receive_picture(run: Run, task: Task, response: urllib3.BaseHTTPResponse) -> bool:
+    """Keep a picture, if it is one and whole: first in a .part file, then in the ledger, then under its name."""
     args, part = run.args, run.ledger.images / f"{task.name}.part"
     try:
-        served, size = save(body(run, response, args.max_bytes, args.max_seconds), part)
+        data = save(body(run, response, args.max_bytes, args.max_seconds), part)
         try:
-            if size == 0:
-                raise Failure("undecodable", "empty")
-            if size < CHUNK and hashlib.md5(part.read_bytes()).hexdigest() in PLACEHOLDERS:
-                raise Failure("placeholder", "Imgur's picture of a removed one")
-            width, height, jpeg = decode(part, args.max_pixels)
+            width, height, jpeg = decode(data, args.max_pixels)
         except Failure as failure:
             failure.http_status = response.status
             raise
-        kept = served
+        kept = served = hashlib.sha256(data).hexdigest()
         if jpeg is not None:
             part.write_bytes(jpeg)
-            kept, size = hashlib.sha256(jpeg).hexdigest(), len(jpeg)
+            data, kept = jpeg, hashlib.sha256(jpeg).hexdigest()
         status = "ok" if task.expected in ("", served, kept) else "changed"
-        facts = {"http_status": response.status, "sha256": kept, "bytes": size, "width": width, "height": height}
+        facts = {"http_status": response.status, "sha256": kept, "bytes": len(data), "width": width, "height": height}
         run.ledger.record(new_row(task, status, **facts), part)
-        return True
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    return True
 
 
-def decode(path: Path, max_pixels: int) -> tuple[int, int, bytes | None]:
+def decode(data: bytes, max_pixels: int) -> tuple[int, int, bytes | None]:
     """Decode a picture to its last row: `verify()` or a look at the header would pass a truncated one.
 
     Returns its width and height in pixels, and the RGB JPEG to keep in its place; None for one that is a JPEG already.
     Raises Failure."""
+    if not data:
+        raise Failure("undecodable", "empty")
+    if len(data) < 2**12 and hashlib.md5(data, usedforsecurity=False).hexdigest() in PLACEHOLDERS:
+        raise Failure("placeholder", "Imgur's picture of a removed one")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Failure("too_large", f"more than {max_pixels} pixels")
             image.load()
@@ -568,8 +580,7 @@ def decode(path: Path, max_pixels: int) -> tuple[int, int, bytes | None]:
     except Image.DecompressionBombError as error:
         raise Failure("too_large", f"more than {max_pixels} pixels") from error
     except UnidentifiedImageError as error:
-        with open(path, "rb") as file:
-            head = file.read(1024).lower()
+        head = data[:1024].lower()
         if b"<html" in head or b"<!doctype" in head:
             raise Failure("placeholder", "a page, not a picture") from error
         raise Failure("undecodable", "not a picture") from error
@@ -625,7 +636,7 @@ def receive_file(run: Run, task: Task, response: urllib3.BaseHTTPResponse) -> bo
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        digest, _ = save(body(run, response, METADATA_BYTES, METADATA_SECONDS), part)
+        digest = hashlib.sha256(save(body(run, response, METADATA_BYTES, METADATA_SECONDS), part)).hexdigest()
         try:
             with (gzip.open if path.suffix == ".gz" else open)(part, "rb") as file:
                 head = file.read(100)
@@ -739,8 +750,6 @@ def download(run: Run, tasks: list[Task], label: str) -> None:
         end = time.monotonic() + 2  # those that read notice at once; who waits for an answer is left behind
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-    if isinstance(run.queue.error, OSError):
-        raise UserError(f"{run.queue.error.filename or run.args.data_path}: {run.queue.error.strerror}")
     if run.queue.error is not None:
         raise run.queue.error
 
@@ -885,7 +894,7 @@ def parse_arguments() -> argparse.Namespace:
     flag("--posts", type=at_least(0), default=3, help="Reddit posts asked for a picture (default %(default)s)")
     flag("--retries", type=at_least(0), default=3, help="of a request that fails for now (default %(default)s)")
     flag("--backoff", type=positive, default=1.0, help="seconds before the first retry, then doubled; ± half")
-    flag("--max_wait", type=positive, default=300.0, help="seconds for which a host may ask to be left alone")
+    flag("--max_wait", type=positive, default=900.0, help="seconds for which a host may ask to be left alone")
     flag("--connect_timeout", type=positive, default=10.0, help="seconds (default %(default)s)")
     flag("--read_timeout", type=positive, default=30.0, help="seconds of silence (default %(default)s)")
     flag("--max_seconds", type=positive, default=120.0, help="for a whole picture (default %(default)s)")
@@ -908,14 +917,16 @@ def main() -> int:
     images = Path(args.data_path) / "images"
     if args.verify_only and not images.is_dir():
         raise UserError(f"{images} is not a folder: nothing has been downloaded into {args.data_path}")
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--data_path {args.data_path}: {error.strerror}") from error
     Image.MAX_IMAGE_PIXELS = args.max_pixels
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` refuses them
-    with locked(images):
-        return verify(args) if args.verify_only else fetch_all(args)
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        with locked(images):
+            return verify(args) if args.verify_only else fetch_all(args)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a folder that may not be written, a full disk
+        raise UserError(f"--data_path: {error.filename or args.data_path}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -146,6 +146,18 @@ def last_layer(model: nn.Module) -> str:
     return layers[-1][0]
 
 
+def check_size(model: nn.Module, *sides: int) -> None:
+    """A UserError where the network cannot take pictures of these sides, in pixels."""
+    device = next(model.parameters()).device
+    for side in sides:
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, side, side, device=device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"the network cannot take pictures of {side}×{side} pixels: {reason}") from error
+
+
 def trained_part(model: nn.Module, cut: str) -> str:
     """The dotted name of what a cut leaves to train: the head ('published'), or its last layer ('last')."""
     name = last_layer(model)
@@ -170,6 +182,11 @@ def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:
         return nn.Sequential(model.features, model.avgpool).eval()
     model.set_submodule(trained_part(model, cut), nn.Identity())
     return model.eval()
+
+
+def can_be_cut(model: nn.Module) -> bool:
+    """Whether the head's scores are the network's; SqueezeNet averages its last layer's map afterwards."""
+    return isinstance(model.get_submodule(last_layer(model)), nn.Linear)
 
 
 def head_of(model: nn.Module, cut: str) -> nn.Module:
@@ -338,6 +355,7 @@ def main() -> None:
     names = [path.stem if data_set else str(path.relative_to(folder)) for path in paths]
     model = backbone(args.model_name, args.weights, args.cut).to(device)
     side = transforms.stored_side(args.image_size)
+    check_size(model, side)
 
     def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
         return [(pixels, why) for _, pixels, _, why in decoded(paths[start:stop], side, args.num_workers)]

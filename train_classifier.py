@@ -256,10 +256,11 @@ def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
     seed_everything(args.seed)
     data = Data(args)
     resumed = resume_point(args, "classifier")
-    on_features = uses_features(args)
-    weights = "none" if resumed and not on_features else args.weights
+    weights = "none" if resumed and not uses_features(args) else args.weights
     model, _ = cnn_classifier(args.model_name, len(data.classes), weights, args.freeze_features)
     lay_out(model.to(device), args)
+    feature_extractor.check_size(model, args.image_size, transforms.stored_side(args.image_size))
+    on_features = uses_features(args) and feature_extractor.can_be_cut(model)
     folder = start_run(args.save_dir, vars(args), device)
     network, inputs, seconds = model, data.pictures, None
     if on_features:
@@ -467,6 +468,7 @@ def train_head(args: argparse.Namespace) -> dict[str, Any]:
 def baseline_features(pictures: Pictures, args: argparse.Namespace, device: torch.device) -> np.ndarray:
     """Features (n, d) of the pictures by the backbone of --model_name."""
     model = feature_extractor.load_network(args.model_name, args.weights).to(device)
+    feature_extractor.check_size(model, transforms.stored_side(args.image_size))
     found = load_features(model, pictures, args, args.freeze_features or "published", device)
     return found.features.reshape(len(found.features), -1)
 
@@ -676,8 +678,6 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--label_smoothing {args.label_smoothing} is not in [0, 1)")
     if args.pair_mode and args.head != "svm":
         parser.error("--pair_mode needs --head svm")
-    if args.image_size < 64 and args.model_name == "alexnet":
-        raise UserError(f"--image_size {args.image_size}: AlexNet needs at least 64 pixels")
     return args if args.compare is not None else with_recipe(args)
 
 

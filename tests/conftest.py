@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Two tests run at a time: each of them, and each script that it starts, has one of two cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import sample_data
 import utils
 

@@ -267,7 +267,7 @@ def test_the_table_and_survivors_count_every_picture(every_case):
 
 
 def test_imgurs_placeholder_is_known_by_its_md5(tmp_path, monkeypatch):
-    grey = picture(kind="PNG", size=(161, 81))
+    grey = picture(kind="PNG", size=(16, 8))
     monkeypatch.setattr(download_images, "PLACEHOLDERS", {hashlib.md5(grey).hexdigest()})
     with serving() as [server]:
         folder = make_folder(tmp_path, [("1", server.serves("/a.jpg", grey), "", "")])

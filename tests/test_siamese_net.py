@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from siamese_net import NARROW, START_SCALE, SiameseNet, boxes, look
-from utils import UserError
+import transforms
+from siamese_net import NARROW, START_SCALE, SiameseNet, boxes, from_checkpoint, look
+from utils import UserError, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,29 @@ def test_a_picture_has_one_score_and_but_for_type_0_one_window(pictures, recipe,
     assert torch.allclose(torch.cat([first, second]), scores[:2], atol=1e-4)
 
 
-def test_densenet_ranks_too(pictures):
-    scores, windows, _ = build("densenet", model_type=1, recipe="singh2016").score(pictures[:2])
+@pytest.mark.parametrize("recipe", ["modern", "singh2016"])
+def test_densenet_ranks_too(pictures, recipe):
+    scores, windows, _ = build("densenet", model_type=2, recipe=recipe).score(pictures[:2])
     assert scores.shape == (2,) and windows.shape == (2, 3)
+
+
+def test_the_networks_of_singh_and_lee_have_the_published_widths():
+    for model_type, width in ((1, 4096), (2, 8192)):
+        model = build(model_type=model_type, recipe="singh2016")
+        assert model.ranknet.head.in_features == width and (model.ranknet.head.bias == 0).all()
+        sizes = [tuple(p.shape) for name, p in model.locnet.named_parameters() if "features" not in name]
+        assert sizes == [(128, 256, 1, 1), (128,), (128, 4608), (128,), (3, 128), (3,)]
+    assert build("densenet", model_type=1, recipe="singh2016").ranknet.head.in_features == 2 * 2 * 1024
+
+
+def test_both_views_of_type_2_count(pictures):
+    """The window's and the whole picture's features both reach the score."""
+    for recipe in ("modern", "singh2016"):
+        model = build(model_type=2, recipe=recipe).eval()
+        first = model.ranknet.head if recipe == "singh2016" else model.ranknet.head[1]
+        model.score(pictures)[0].sum().backward()
+        half = first.in_features // 2
+        assert first.weight.grad[:, :half].any() and first.weight.grad[:, half:].any()
 
 
 def test_an_unknown_network_lists_the_known_ones():
@@ -42,16 +63,50 @@ def test_an_unknown_network_lists_the_known_ones():
 
 @pytest.mark.parametrize("recipe", ["modern", "singh2016"])
 def test_the_ranking_gradient_reaches_locnet_through_the_window_alone(pictures, recipe):
-    model = build(model_type=1, recipe=recipe).train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    # singh2016's scale starts from zero weights: the translation's are enough to see a gradient. Of attend's channels
-    # the first is the attention, which the score knows through the window only.
-    last = model.locnet.regress[-1] if recipe == "singh2016" else model.locnet.attend[-1]
-    scores, _, _ = model.score(pictures)
-    scores.square().sum().backward()
-    assert last.weight.grad.abs().sum() > 0
+    """The score knows LocNet by its window only: with the window cut out of the graph no gradient arrives."""
+    model = build(model_type=1, recipe=recipe).eval()  # in evaluation: without dropout and without noise
+    own = model.locnet.regress if recipe == "singh2016" else model.locnet.attend
+    window, _ = model.locnet(pictures)
+    for seen_by, arrives in ((window, True), (window.detach(), False)):
+        model.zero_grad()
+        scores = model.ranknet(look(pictures, seen_by, model.window_size))
+        scores.square().sum().backward(retain_graph=True)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in own.parameters()) == arrives
+    model.zero_grad()
+    model.score(pictures)[0].square().sum().backward()
+    if recipe == "singh2016":  # its scale starts from zero weights, which have a gradient of their own
+        assert own[-1].weight.grad.abs().sum(1).gt(0).tolist() == [True, True, True]
+        assert model.locnet.features[0].weight.grad.abs().sum() > 0
+    else:  # channel 0 is the attention, channel 1 the glimpse, which the score does not see
+        assert own[-1].weight.grad.abs().sum((1, 2, 3)).gt(0).tolist() == [True, False]
+
+
+def test_the_gradient_through_the_window_is_that_of_moving_it():
+    """Against finite differences on a smooth picture; the step is small, for bilinear sampling bends at each pixel."""
+    x = torch.linspace(-3, 3, 48)
+    picture = (torch.sin(x)[:, None] * torch.cos(0.7 * x)[None, :]).expand(1, 3, 48, 48)
+    weight = torch.linspace(0, 1, 48 * 48).view(48, 48)
+    window = torch.tensor([[0.5, 0.3, -0.4]], requires_grad=True)
+    (look(picture, window) * weight).double().mean().backward()
+    for index in range(3):
+        step = torch.zeros(1, 3)
+        step[0, index] = 0.001
+        with torch.no_grad():
+            ahead, behind = ((look(picture, window + sign * step) * weight).double().mean() for sign in (1, -1))
+        assert window.grad[0, index].item() == pytest.approx(((ahead - behind) / 0.002).item(), rel=0.01)
+
+
+def test_a_window_outside_is_brought_back_in_place_of_the_ranking_gradient(pictures):
+    model = build(model_type=1, recipe="singh2016").eval()
+    last = model.locnet.regress[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias[1:] = torch.tensor([4.0, 0.0])  # centre at 0.33 · 4
+    for times in (1.0, 1000.0):  # however strong the ranking gradient is
+        model.zero_grad()
+        (model.score(pictures)[0].sum() * times).backward()
+        s, t_x, pace = START_SCALE, 4.0, 0.05
+        assert last.bias.grad.tolist() == pytest.approx([s * t_x**2 * pace, s**2 * t_x, 0.0], rel=1e-4)
 
 
 def test_the_window_moves_towards_what_matters():
@@ -113,6 +168,28 @@ def test_ranking_scores_each_picture_by_itself(model_type):
         model = build(model_type=model_type, recipe=recipe)
         together, alone = model.rank(batch)[0], torch.cat([model.rank(each[None])[0] for each in batch])
         assert torch.allclose(together, alone, atol=1e-3)
+
+
+def test_a_score_of_singh_and_lee_is_the_mean_over_ten_crops():
+    batch = torch.randint(0, 256, (2, 3, 72, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    model = build(model_type=0, recipe="singh2016")
+    scores = model.rank(batch)[0]
+    assert not model.training
+    with torch.no_grad():
+        views = torch.stack([model.score(view)[0] for view in transforms.ten_crops(batch, 64)])
+    assert views.std(0).min() > 0 and torch.allclose(scores, views.mean(0), atol=1e-5)
+
+
+def test_a_saved_ranker_ranks_as_before(tmp_path):
+    batch = torch.randint(0, 256, (3, 3, 72, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    model = build(model_type=1)
+    model.set_progress(0.7)  # the window's scale is kept in the checkpoint
+    config = {"model_name": "alexnet", "model_type": 1, "recipe": "modern", "image_size": 64}
+    save_checkpoint(tmp_path / "best.pt", {"kind": "siamese", "config": config, "model": model.state_dict()})
+    again, state = from_checkpoint(tmp_path / "best.pt")
+    assert not again.training and state["config"] == config
+    for one, other in zip(model.rank(batch), again.rank(batch), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("model_name", ["alexnet", "densenet"])

@@ -1,0 +1,316 @@
+"""The classifier's training as a user runs it: what it writes, that it resumes, freezes, compares and labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import run
+from sklearn import metrics as sklearn_metrics
+
+import data_set
+import metrics
+import train_classifier
+from train_classifier import parse_arguments, train
+from utils import UserError
+
+SMALL = "shufflenet_v2_x0_5"  # 1.4 million parameters
+TWO = ["--model_name", SMALL, "--batch_size", "16"]
+
+
+def words(data_path, save_dir, *more) -> list[str]:
+    common = ["--data_path", data_path, "--save_dir", save_dir, "--weights", "none", "--image_size", 64]
+    return [str(word) for word in [*common, "--device", "cpu", "--num_workers", 1, *more]]
+
+
+def arguments(data_path, save_dir, *more) -> argparse.Namespace:
+    return parse_arguments(words(data_path, save_dir, *TWO, *more))
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = run("train_classifier.py", *words(sample, folder, *TWO, "--epochs", 3))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def timeless(folder) -> pd.DataFrame:
+    return pd.read_csv(folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+def test_a_run_leaves_its_records_and_pictures(finished, sample):
+    folder, output = finished
+    for name in ("config.json", "environment.json", "last.pt", "best.pt", "confusion.csv", "test_pictures.txt"):
+        assert (folder / name).is_file()
+    for name in ("curves", "confusion"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(folder / "metrics.csv")) == 3
+    assert "test accuracy" in output and "chance 0.2000" in output
+    assert set(pd.read_csv(folder / "metrics.csv")) >= {"train_loss", "val_loss", "val_accuracy", "val_macro_f1"}
+
+
+def test_the_results_agree_with_the_predictions(finished, sample):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    table = pd.read_csv(folder / "test_predictions.csv")
+    truth = pd.read_csv(sample / "datasets" / "image4classification.csv").set_index("img_id")["label"]
+    assert set(table["img_id"]) == set(truth.index[data_set.split_of(truth.index) == "test"])
+    assert (table["label"] == truth.loc[table["img_id"]].to_numpy()).all()
+    right = table["label"] == table["predicted"]
+    test = results["test"]
+    assert test["accuracy"] == pytest.approx(right.mean())
+    assert (test["accuracy_low"], test["accuracy_high"]) == metrics.wilson_interval(right.sum(), len(right))
+    assert results["n"]["test"] == len(table) and results["classes"] == list(data_set.CLASSES)
+    probabilities = table[[f"p_{name}" for name in data_set.CLASSES]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), table["predicted"])
+    confusion = pd.read_csv(folder / "confusion.csv")
+    assert confusion[results["classes"]].to_numpy().sum() == len(table)
+    assert (folder / "mistakes.png").is_file() == (not right.all())
+
+
+def test_the_figures_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
+    found = metrics.classification_metrics(labels, predicted, 5)
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(labels, predicted, average="macro"))
+    recalls = sklearn_metrics.recall_score(labels, predicted, labels=range(4), average="macro")
+    assert found["balanced_accuracy"] == pytest.approx(recalls)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+
+
+def test_broken_off_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sample, tmp_path, monkeypatch):
+    epochs = []
+
+    def until_the_second(*given):
+        epochs.append(given[-1])
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return one_epoch(*given)
+
+    one_epoch = train_classifier.train_one_epoch
+    monkeypatch.setattr(train_classifier, "train_one_epoch", until_the_second)
+    args = arguments(sample, tmp_path, "--epochs", 3, "--check_point", "last")
+    with pytest.raises(KeyboardInterrupt):
+        train(args)
+    train(args)
+    assert epochs == [0, 1, 1, 2]
+    pd.testing.assert_frame_equal(timeless(tmp_path), timeless(finished[0]), atol=1e-4)
+    ours, theirs = (pd.read_csv(folder / "test_predictions.csv") for folder in (tmp_path, finished[0]))
+    np.testing.assert_array_equal(ours["predicted"], theirs["predicted"])
+
+
+def test_a_finished_run_is_not_trained_again_and_another_is_not_gone_on_with(finished, sample, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr(train_classifier, "fit", lambda args: pytest.fail("trained again"))
+    results = train(arguments(sample, folder, "--epochs", 3, "--check_point", "last"))
+    assert results == json.loads((folder / "results.json").read_text())
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="--label_smoothing is 0.1, but .* was trained with 0.0"):
+        train(arguments(sample, folder, "--epochs", 3, "--check_point", "last", "--label_smoothing", 0.1))
+
+
+def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):
+    copied = tmp_path / "data"
+    shutil.copytree(sample, copied, ignore=shutil.ignore_patterns("processed"))
+    ids = pd.read_csv(copied / "datasets" / "image4classification.csv")["img_id"]
+    picture = data_set.picture_path(copied, ids[0])
+    picture.write_bytes(picture.read_bytes()[:500])
+    results = train(arguments(copied, tmp_path / "run", "--epochs", 1))
+    assert f"left out: {picture}" in capsys.readouterr().out
+    assert results["pictures_left_out"] == 1 and sum(results["n"].values()) == len(ids) - 1
+
+
+# --- what is drawn, and what it weighs ------------------------------------------------------------------------------
+def test_balanced_data_has_every_class_equally_often():
+    labels = np.repeat([0, 1, 2], [50, 20, 5])
+    rows = np.arange(75)[::-1]
+    for n, of_each in ((100, 5), (3, 3)):
+        chosen = train_classifier.balanced(rows, labels, n, seed=0)
+        assert len(set(chosen)) == len(chosen)
+        np.testing.assert_array_equal(np.bincount(labels[chosen]), [of_each] * 3)
+    np.testing.assert_array_equal(
+        train_classifier.balanced(rows, labels, 3, 1), train_classifier.balanced(rows, labels, 3, 1)
+    )
+
+
+def test_a_run_on_balanced_data_tests_on_all(sample, tmp_path, finished):
+    results = train(arguments(sample, tmp_path, "--epochs", 1, "--balance_data", 4))
+    all_of_them = json.loads((finished[0] / "results.json").read_text())["n"]
+    assert results["n"] == all_of_them | {"train": 20}
+
+
+def test_weighted_sampling_draws_every_class_as_often():
+    torch.manual_seed(0)
+    labels = np.repeat([0, 1], [900, 100])
+    args = argparse.Namespace(balance_data="weighted", batch_size=50)
+    drawn = labels[np.concatenate(train_classifier.draw_batches(labels, args))]
+    assert len(drawn) == 1000 and 0.4 < drawn.mean() < 0.6
+    args.balance_data = None
+    drawn = np.concatenate(train_classifier.draw_batches(labels, args))
+    np.testing.assert_array_equal(np.sort(drawn), np.arange(1000))
+
+
+def test_class_weights_make_the_classes_count_alike():
+    weight = train_classifier.class_weights(np.repeat([0, 2], [30, 10]), 3)
+    torch.testing.assert_close(weight[[0, 2]] * torch.tensor([30, 10]), torch.tensor([20.0, 20.0]))
+    assert torch.isfinite(weight).all()
+
+
+# --- frozen features and baselines ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("cut", ["published", "last"])
+def test_the_feature_file_gives_what_the_frozen_network_gives(sample, tmp_path, cut):
+    flags = ["--freeze_features", cut, "--model_name", "mobilenet_v3_small", "--epochs", 3, "--learning_rate", 1e-4]
+    by_file = train(arguments(sample, tmp_path / "file", *flags))
+    through = train(arguments(sample, tmp_path / "network", *flags, "--no-feature_file"))
+    tables = [pd.read_csv(tmp_path / name / "test_predictions.csv") for name in ("file", "network")]
+    np.testing.assert_array_equal(tables[0]["predicted"], tables[1]["predicted"])
+    np.testing.assert_allclose(tables[0]["probability"], tables[1]["probability"], atol=1e-3)
+    assert "epoch_speed_up" in by_file and "epoch_speed_up" not in through
+    states = [torch.load(tmp_path / name / "best.pt", weights_only=True)["model"] for name in ("file", "network")]
+    assert states[0].keys() == states[1].keys()  # a whole network, ready to label pictures
+
+
+def test_features_are_computed_once_and_a_frozen_run_resumes(sample, tmp_path, monkeypatch):
+    flags = ["--freeze_features", "--epochs", 4, "--check_point", "last"]
+    whole = train(arguments(sample, tmp_path / "whole", *flags))
+    monkeypatch.setattr(train_classifier.feature_extractor, "extract", lambda *_: pytest.fail("computed again"))
+    epochs = []
+
+    def until_the_third(*given):
+        epochs.append(given[-1])
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return one_epoch(*given)
+
+    one_epoch = train_classifier.train_one_epoch
+    monkeypatch.setattr(train_classifier, "train_one_epoch", until_the_third)
+    args = arguments(sample, tmp_path / "broken", *flags)
+    with pytest.raises(KeyboardInterrupt):
+        train(args)
+    resumed = train(args)
+    assert epochs[-1] == 3 and len(epochs) < 8
+    assert resumed["test"] == whole["test"]
+
+
+def test_squeezenet_whose_head_cannot_be_cut_is_frozen_all_the_same(sample, tmp_path):
+    flags = ["--model_name", "squeezenet1_1", "--freeze_features", "--epochs", 1, "--image_size", 64]
+    assert "feature_seconds" not in train(arguments(sample, tmp_path, *flags))
+
+
+@pytest.mark.parametrize("head", ["logistic", "svm", "forest", "boosting"])
+def test_the_plain_baselines_learn_the_sample(sample, tmp_path, head):
+    results = train(arguments(sample, tmp_path, "--head", head))
+    assert results["test"]["accuracy"] > 0.4  # chance is 0.2
+    assert len(pd.read_csv(tmp_path / "test_predictions.csv")) == results["n"]["test"]
+
+
+@pytest.mark.parametrize("pair_mode", ["1", "all"])
+def test_an_svm_on_differences_ranks_pictures(sample, tmp_path, pair_mode):
+    results = train(arguments(sample, tmp_path, "--head", "svm", "--pair_mode", pair_mode))
+    scores = pd.read_csv(tmp_path / "test_scores.csv")
+    assert results["test"]["pairs"] > 0 and len(scores) == results["n"]["test"]
+    if pair_mode == "all":
+        found = metrics.pair_accuracy(scores["score"].to_numpy(), scores["v_score"].to_numpy())
+        assert results["test"]["pair_accuracy"] == pytest.approx(found)
+
+
+# --- several runs ---------------------------------------------------------------------------------------------------
+def test_every_picture_is_tested_in_one_fold(sample, tmp_path):
+    done = run("train_classifier.py", *words(sample, tmp_path, *TWO, "--epochs", 1, "--folds", 2))
+    assert done.returncode == 0, done.stderr
+    tested = [set(pd.read_csv(tmp_path / f"fold_{fold}" / "test_predictions.csv")["img_id"]) for fold in range(2)]
+    assert not tested[0] & tested[1]
+    assert tested[0] | tested[1] == set(pd.read_csv(sample / "datasets" / "image4classification.csv")["img_id"])
+    summary = json.loads((tmp_path / "seeds.json").read_text())
+    assert summary["accuracy"]["n"] == 2 and "over 2 runs" in done.stdout
+
+
+def test_networks_are_compared_and_finished_runs_collected(sample, tmp_path, monkeypatch, capsys):
+    networks = ["squeezenet1_1", SMALL]
+    args = parse_arguments(words(sample, tmp_path, "--epochs", 1, "--compare", *networks))
+    table = train_classifier.compare(args)
+    output = capsys.readouterr().out
+    assert "Pareto front" in output and "choice:" in output
+    assert list(table["model"]) == networks and table["pareto"].any()
+    assert (table[["parameters", "multiply_adds", "peak_memory_mib", "file_mib"]] > 0).all(axis=None)
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    choice = json.loads((tmp_path / "choice.json").read_text())
+    assert choice["model_name"] in networks and choice["ranker_model_name"] == "alexnet"
+    monkeypatch.setattr(train_classifier, "fit", lambda args: pytest.fail("trained again"))
+    again = train_classifier.compare(args)
+    pd.testing.assert_frame_equal(again, table)
+
+
+# --- labels for anyone's pictures -----------------------------------------------------------------------------------
+def test_a_folder_is_labelled_as_the_test_split_was(finished, sample, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    table = pd.read_csv(finished[0] / "test_predictions.csv")
+    for img_id in table["img_id"]:
+        shutil.copy(data_set.picture_path(sample, img_id), folder)
+    (folder / "broken.jpg").write_text("gone")
+    check_point = finished[0] / "best.pt"
+    flags = ["--predict", folder, "--output", tmp_path / "labels.csv", "--device", "cpu"]
+    done = run("train_classifier.py", "--check_point", check_point, *flags)
+    assert done.returncode == 0, done.stderr
+    labels = pd.read_csv(tmp_path / "labels.csv")
+    assert list(labels) == ["path", "label", "probability"]
+    labels.index = [int(path.rpartition("/")[2].removesuffix(".jpg")) for path in labels["path"]]
+    labels = labels.loc[table["img_id"]]
+    assert list(labels["label"]) == [data_set.CLASSES[place] for place in table["predicted"]]
+    np.testing.assert_allclose(labels["probability"], table["probability"], atol=1e-3)
+    assert pd.read_csv(tmp_path / "labels.unreadable.csv")["reason"].tolist() == ["not a picture"]
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--predict", "somewhere"], "--predict needs --check_point FILE"),
+        (["--label_smoothing", "1"], "--label_smoothing 1.0 is not in"),
+        (["--pair_mode", "1"], "--pair_mode needs --head svm"),
+        (["--balance_data", "0"], "--balance_data"),
+        (["--head", "perceptron"], "invalid choice: 'perceptron'"),
+    ],
+)
+def test_wrong_flags_end_with_2(flags, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_arguments(["--data_path", "data", *flags])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--model_name", "alexnett"], "unknown model 'alexnett'"),
+        (["--model_name", "alexnet", "--image_size", "32"], "cannot take pictures of 32"),
+        (["--compare", SMALL, "nonet"], "unknown model 'nonet'"),
+        (["--check_point", "nothing.pt"], "nothing.pt does not exist"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(sample, tmp_path, more, message):
+    args = parse_arguments(words(sample, tmp_path, "--epochs", 1, *more))
+    with pytest.raises(UserError, match=message):
+        train_classifier.compare(args) if args.compare else train(args)
+
+
+def test_an_unfit_check_point_is_told_in_one_line(tmp_path, finished):
+    (tmp_path / "best.pt").write_text("weights")
+    done = run("train_classifier.py", "--check_point", tmp_path / "best.pt", "--predict", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_at_most_thirty_flags():
+    done = run("train_classifier.py", "--help")
+    flags = {word for word in done.stdout.split() if word.startswith("--")}
+    assert done.returncode == 0 and len({flag.strip(",[]") for flag in flags if "no-" not in flag}) <= 32
