@@ -6,7 +6,7 @@
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh VERB [sample|reddit]
 #
-# Verbs: set-up, sample, download, data, classifier, siamese, rank, report, test. In a chain a step is skipped when its
+# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, test. In a chain a step is skipped when its
 # output is there and its command and inputs are unchanged; named by its verb it always runs.
 # Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 set -euo pipefail
@@ -39,7 +39,7 @@ step() {
     return
   fi
   echo "== $name: python $*"
-  python "$@"
+  python "$@" || return $?
   mkdir -p "$OUT/.steps" && echo "$key" >"$stamp"
 }
 
@@ -56,7 +56,12 @@ use() { # the data set named by $1, and the flags that go with it
 
 sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --output "$DATA"; }
 
-download() { step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA"; }
+download() { # exit 1: some pictures may still come; the chain goes on with those that are here
+  local status=0
+  step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA" || status=$?
+  [ "$status" -le 1 ] || exit "$status"
+  [ "$status" = 0 ] || echo "== download: some pictures may still come; run it again later"
+}
 
 data() {
   if [ "$DATA" = data/sample ]; then
@@ -70,17 +75,27 @@ data() {
   step data "$CLASSES" "$SUBMISSIONS $TABLE data_set.py" data_set.py --data_path "$DATA"
 }
 
-classifier() {
+classifier() { # on the Reddit data the four networks, whose comparison chooses the ranker's
+  # shellcheck disable=SC2086
+  [ "$DATA" = data/sample ] || { compare; return; }
   # shellcheck disable=SC2086
   step classifier "$OUT/classifier/results.json" "$CLASSES" train_classifier.py --data_path "$DATA" \
     --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
 }
 
+compare() {
+  # shellcheck disable=SC2086
+  step compare "$OUT/choice.json" "$CLASSES" train_classifier.py --compare --data_path "$DATA" \
+    --save_dir "$OUT" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
+}
+
 siamese() {
+  local network=alexnet
+  [ ! -e "$OUT/choice.json" ] || network=$(sed -n 's/.*"ranker_model_name": "\([a-z]*\)".*/\1/p' "$OUT/choice.json")
   for type in "${SIAMESE_TYPES[@]}"; do
     # shellcheck disable=SC2086
     step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE" train_siamese.py --data_path "$DATA" \
-      --save_dir "$OUT/siamese_$type" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" ${SIAMESE_FLAGS:-}
+      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" ${SIAMESE_FLAGS:-}
   done
 }
 
@@ -107,7 +122,7 @@ case "$verb" in
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
   download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  data | classifier | compare | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac
