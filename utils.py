@@ -250,7 +250,7 @@ def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--epochs", type=at_least(1), help="default: the recipe's")
     flag("--batch_size", type=at_least(2), help="default: the recipe's")
-    flag("--learning_rate", type=float, help="default: the recipe's")
+    flag("--learning_rate", type=above_zero, help="default: the recipe's")
     flag("--image_size", type=at_least(32), default=224, help="side in pixels of what the network sees")
     flag("--weights", default="imagenet", help="imagenet, none, or a file with a torchvision state dict")
     flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
@@ -269,6 +269,14 @@ def at_least(low: int) -> Callable[[str], int]:
 
     whole_number.__name__ = f"whole number from {low}"
     return whole_number
+
+
+def above_zero(word: str) -> float:
+    """An argparse type: a finite number above 0."""
+    value = float(word)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not a finite number above 0")
+    return value
 
 
 def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractContextManager:

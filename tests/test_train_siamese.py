@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -12,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import run
+from conftest import run, run_here
 
 import data_set
+import metrics
 import train_siamese
 import utils
+from siamese_net import from_checkpoint
 
 FLAGS = ["--weights", "none", "--image_size", "64", "--device", "cpu", "--num_workers", "1", "--batch_size", "16"]
 
@@ -53,6 +56,32 @@ def test_the_results_say_what_was_measured_on_what(finished, sample):
     assert results["n"] == {name: int((split == name).sum()) for name in data_set.SPLITS}
     tested = pd.read_csv(finished[0] / "test_scores.csv")["img_id"]
     assert set(tested) == set(ids[split == "test"])
+    assert results["configuration"]["image_size"] == 64 and results["pictures_left_out"] == 0
+    assert {"seconds", "images_per_second", "best_epoch", "train_seconds", "validation_pair_accuracy"} <= set(results)
+
+
+def test_the_test_split_is_scored_by_the_epoch_that_validation_chose(finished):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    accuracy = pd.read_csv(folder / "metrics.csv")["val_pair_accuracy"]
+    assert accuracy[results["best_epoch"] - 1] == accuracy.max() == results["validation_pair_accuracy"]
+    best = torch.load(folder / "best.pt", weights_only=True)
+    assert best["epoch"] == results["best_epoch"]
+    model, _ = from_checkpoint(folder / "best.pt")
+    table = pd.read_csv(folder / "test_scores.csv")
+    data = train_siamese.Data(argparse.Namespace(**results["configuration"]))
+    scores = model.rank(data.pictures.batch(data.pictures.rows_of(table["img_id"].to_numpy())))[0]
+    assert table["score"].to_numpy() == pytest.approx(scores.double().numpy(), abs=1e-5)
+    assert metrics.pair_accuracy(table["score"].to_numpy(), table["v_score"].to_numpy()) == pytest.approx(
+        results["test"]["pair_accuracy"]
+    )
+
+
+def test_no_picture_is_in_two_splits(finished):
+    configuration = json.loads((finished[0] / "config.json").read_text())
+    rows = train_siamese.Data(argparse.Namespace(**configuration)).rows
+    every = np.concatenate([rows[name] for name in data_set.SPLITS])
+    assert len(every) == len(set(every)) == 60 and all(len(part) for part in rows.values())
 
 
 def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sample, tmp_path):
@@ -63,6 +92,7 @@ def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sam
     deadline = time.monotonic() + 120
     while not (tmp_path / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert not (tmp_path / "results.json").exists()
     started.send_signal(signal.SIGKILL)
     started.wait()
     done = run(*words(sample, tmp_path, "--epochs", 3, "--check_point", "last"))
@@ -72,23 +102,30 @@ def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sam
         assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
         assert one["epoch"] == other["epoch"] and one["best"] == other["best"]
     assert (tmp_path / "test_scores.csv").read_bytes() == (finished[0] / "test_scores.csv").read_bytes()
+    one, other = (
+        pd.read_csv(folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
+        for folder in (finished[0], tmp_path)
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    one, other = (json.loads((folder / "results.json").read_text())["test"] for folder in (finished[0], tmp_path))
+    assert one == other
 
 
 def test_a_finished_run_is_not_tested_again(finished, sample):
     folder, _ = finished
     before = (folder / "results.json").stat().st_mtime_ns
-    done = run(*words(sample, folder, "--epochs", 3, "--check_point", "last"))
+    done = run_here(*words(sample, folder, "--epochs", 3, "--check_point", "last"))
     assert done.returncode == 0 and "test pair accuracy" in done.stdout
     assert (folder / "results.json").stat().st_mtime_ns == before
 
 
 def test_going_on_with_other_flags_is_refused(finished, sample):
-    done = run(*words(sample, finished[0], "--epochs", 4, "--check_point", "last"))
+    done = run_here(*words(sample, finished[0], "--epochs", 4, "--check_point", "last"))
     assert done.returncode == 2 and "--epochs is 4, but" in done.stderr
 
 
 def test_best_pt_is_a_network_and_no_run_to_go_on_with(finished, sample, tmp_path):
-    done = run(*words(sample, tmp_path, "--epochs", 3, "--check_point", finished[0] / "best.pt"))
+    done = run_here(*words(sample, tmp_path, "--epochs", 3, "--check_point", finished[0] / "best.pt"))
     assert done.returncode == 2 and "last.pt does" in done.stderr
 
 
@@ -105,14 +142,15 @@ def test_the_model_is_in_training_mode_again_after_validation(sample):
     assert model.training
 
 
-@pytest.mark.parametrize("mode", ["1", "4"])
+@pytest.mark.parametrize("mode", ["1", "2", "3", "4"])
 def test_the_other_pair_modes_train(sample, tmp_path, mode):
-    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--pair_mode", mode))
+    done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--pair_mode", mode))
     assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["configuration"]["pair_mode"] == mode
 
 
 def test_the_published_recipe_trains_type_2_from_type_1s_window(sample, tmp_path):
-    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 2, "--recipe", "singh2016"))
+    done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 2, "--recipe", "singh2016"))
     assert done.returncode == 0, done.stderr
     assert "second stage" in done.stdout and (tmp_path / "type_1" / "best.pt").is_file()
 
@@ -138,14 +176,40 @@ def test_frozen_convolutions_stay_as_they_are_and_cost_no_gradient(sample):
 
 
 def test_seeds_give_a_mean_and_two_runs_can_be_compared(sample, tmp_path):
-    done = run(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--seeds", 0, 1))
+    done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--seeds", 0, 1))
     assert done.returncode == 0, done.stderr
     runs = [json.loads((tmp_path / f"seed_{seed}" / "results.json").read_text()) for seed in (0, 1)]
     seeds = json.loads((tmp_path / "seeds.json").read_text())
     accuracy = [each["test"]["pair_accuracy"] for each in runs]
     assert seeds["pair_accuracy"]["mean"] == pytest.approx(np.mean(accuracy))
     assert seeds["pair_accuracy"]["std"] == pytest.approx(np.std(accuracy, ddof=1))
-    same = run("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_0")
+    same = run_here("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_0")
     assert same.returncode == 0 and "p 1" in same.stdout
-    other = run("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_1")
+    other = run_here("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_1")
     assert other.returncode == 2 and "different pictures" in other.stderr
+
+
+def test_each_picture_is_tested_in_one_fold(sample, tmp_path):
+    done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--folds", 2))
+    assert done.returncode == 0, done.stderr
+    tested = [pd.read_csv(tmp_path / f"fold_{fold}" / "test_scores.csv")["img_id"] for fold in (0, 1)]
+    assert sorted(pd.concat(tested)) == list(range(1, 61))
+
+
+def test_a_batch_of_all_pairs_trains_as_its_pairs_do():
+    """Mode all from one pass a picture gives the gradient of the pairwise loss on the same pairs."""
+    torch.manual_seed(0)
+    model = train_siamese.SiameseNet("alexnet", 0, "none", "modern", 64).eval()
+    pictures, v_score = torch.randn(4, 3, 64, 64), torch.tensor([2.0, 0.0, 1.0, 1.0])
+    first, second = (~torch.eye(4, dtype=torch.bool)).nonzero().unbind(1)
+    gradients = []
+    for targets in (
+        None,
+        torch.from_numpy(data_set.targets_of(v_score.numpy(), torch.stack([first, second], 1).numpy())),
+    ):
+        model.zero_grad()
+        scores = model.score(pictures)[0] if targets is None else torch.cat(model(pictures[first], pictures[second]))
+        train_siamese.ranking_loss(scores, v_score, targets).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.ranknet.head.parameters()]))
+    assert gradients[0].abs().max() > 1e-4
+    assert torch.allclose(*gradients, atol=1e-6)

@@ -179,6 +179,15 @@ def test_whole_numbers_from_a_bound_on():
             parser.parse_args([f"--n={word}"])
 
 
+def test_finite_numbers_above_zero():
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--rate", type=utils.above_zero)
+    assert parser.parse_args(["--rate", "1e-3"]).rate == 1e-3
+    for word in ("0", "-1", "nan", "inf", "fast"):
+        with pytest.raises(argparse.ArgumentError):
+            parser.parse_args([f"--rate={word}"])
+
+
 def test_a_device_that_is_not_here_is_refused_by_its_name():
     assert utils.select_device("cpu").type == "cpu"
     for name in ("cuda:99", "abacus"):
