@@ -169,7 +169,10 @@ def predict(
         scores.append(score.cpu())
         if window is not None:
             windows.append(boxes(window, torch.from_numpy(pictures.sizes[part])))
-    return torch.cat(scores).double().numpy(), torch.cat(windows).numpy() if windows else None
+    scores = torch.cat(scores).double().numpy()
+    if not np.isfinite(scores).all():
+        raise UserError("the network's scores are no numbers any more: try a smaller --learning_rate")
+    return scores, torch.cat(windows).numpy() if windows else None
 
 
 def evaluate(
@@ -472,7 +475,10 @@ def evenly(rows: np.ndarray, n: int) -> np.ndarray:
 # --- several runs ---------------------------------------------------------------------------------------------------
 def compare(run_a: str, run_b: str) -> None:
     """McNemar's exact test between two runs, over the pairs of their common test pictures."""
-    a, b = (read_csv(Path(run) / "test_scores.csv", ["v_score", "score"]).set_index("img_id") for run in (run_a, run_b))
+    a, b = (
+        read_csv(Path(run) / "test_scores.csv", ["img_id", "v_score", "score"]).set_index("img_id")
+        for run in (run_a, run_b)
+    )
     if set(a.index) != set(b.index):
         raise UserError(f"{run_a} and {run_b} were tested on different pictures: train both with one --seed")
     b = b.loc[a.index]
