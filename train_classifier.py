@@ -62,11 +62,6 @@ from utils import (
 )
 
 SHOWN = 12  # mistakes drawn, of the most and of the least certain
-AUGMENTATIONS = {
-    "none": lambda batch, size: transforms.whole(batch),
-    "crop": transforms.augment,
-    "strong": transforms.augment_strongly,
-}
 MOST_PAIRS = 4000  # that a baseline on pairs is fitted to
 
 
@@ -119,7 +114,7 @@ def prepare(batch: Tensor, args: argparse.Namespace) -> Tensor:
     """What the network sees in training: pictures augmented or whole; features (float) as they are."""
     if batch.is_floating_point():
         return batch
-    return AUGMENTATIONS[args.augment](batch, args.image_size)
+    return transforms.AUGMENTATIONS[args.augment](batch, args.image_size)
 
 
 def train_one_epoch(
@@ -643,7 +638,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     flag("--class_weights", action=argparse.BooleanOptionalAction, default=False, help="rare classes count more")
     flag("--label_smoothing", type=float, default=0.0, help="share of the target given to all classes alike")
-    flag("--augment", choices=AUGMENTATIONS, help="of training pictures (default crop, with frozen features none)")
+    flag(
+        "--augment",
+        choices=transforms.AUGMENTATIONS,
+        help="of training pictures (default crop, with frozen features none)",
+    )
     flag(
         "--freeze_features",
         nargs="?",

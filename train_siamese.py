@@ -136,7 +136,8 @@ def train_one_epoch(
     start, seen, total = time.perf_counter(), 0, torch.zeros((), device=device)
     batches = draw_batches(v_score, args, epoch, published)
     for places, targets in tqdm(batches, f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None):
-        batch = transforms.augment(pictures.batch(rows[places]).to(device, non_blocking=True), args.image_size)
+        batch = pictures.batch(rows[places]).to(device, non_blocking=True)
+        batch = transforms.AUGMENTATIONS[args.augment](batch, args.image_size)
         value = torch.from_numpy(v_score[places]).to(device)
         targets = None if targets is None else targets.to(device)
         with autocast(device, args.amp):
@@ -501,6 +502,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both")
     flag("--pair_mode", default="all", choices=PAIR_MODES, help="which images are set against each other")
     flag("--recipe", default="modern", choices=RECIPES)
+    flag("--augment", default="crop", choices=transforms.AUGMENTATIONS, help="of training pictures (default crop)")
     flag("--seeds", type=int, nargs="+", metavar="SEED", help="a run each; prints mean ± standard deviation")
     flag("--folds", type=at_least(1), default=1, help="cross-validation: a run for each fold as the test split")
     flag("--compare", nargs=2, metavar="RUN", help="McNemar's test between two runs; nothing is trained")

@@ -142,3 +142,11 @@ def describe(image_size: int) -> dict:
     """What a checkpoint says of the pictures it wants: squeezed to `side`, seen at `image_size`, normalised so."""
     side = stored_side(image_size)
     return {"image_size": image_size, "side": side, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+
+
+# By the name of the training scripts' flag --augment: (kept pictures, size) → what the network sees in training.
+AUGMENTATIONS = {
+    "none": lambda batch, size: whole(batch),
+    "crop": augment,
+    "strong": augment_strongly,
+}

@@ -323,7 +323,8 @@ def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
 
 
 def train_many(args: argparse.Namespace, train: Callable[[argparse.Namespace], dict[str, Any]]) -> None:
-    """A run of `train` for each of --seeds and --folds, in folders of their own; mean ± standard deviation."""
+    """A run of `train` for each of --seeds and --folds, in folders of their own; mean ± standard deviation, and the
+    95 % interval of the mean (Student's t over the runs), printed and written to seeds.json."""
     parts = [(seed, fold) for seed in args.seeds or [args.seed] for fold in range(args.folds)]
     found = []
     for seed, fold in parts:
@@ -333,12 +334,19 @@ def train_many(args: argparse.Namespace, train: Callable[[argparse.Namespace], d
         found.append(train(argparse.Namespace(**vars(args) | {"seed": seed, "fold": fold, "save_dir": save_dir})))
     table = pd.DataFrame([results["test"] for results in found])
     table.insert(0, "seconds", [results["train_seconds"] for results in found])
+    table = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])
     summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
-    write_json(Path(args.save_dir) / "seeds.json", {"runs": parts, **summary.to_dict("index")})
-    print(f"over {len(table)} runs, mean ± standard deviation:")
+    if len(table) > 1:
+        from scipy import stats
+
+        half = stats.t.ppf(0.975, len(table) - 1) * summary["std"] / len(table) ** 0.5
+        summary = summary.assign(**{"low": summary["mean"] - half, "high": summary["mean"] + half})
+    about = {"configuration": vars(args), "n": found[0]["n"], "runs": parts}
+    write_json(Path(args.save_dir) / "seeds.json", {**about, **summary.to_dict("index")})
+    print(f"over {len(table)} runs, mean ± standard deviation (95 % interval of the mean):")
     for name, row in summary.iterrows():
-        if not name.endswith(("_low", "_high")):
-            print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}")
+        interval = f" ({row['low']:.4f} to {row['high']:.4f})" if "low" in row else ""
+        print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}{interval}")
 
 
 def finish_log(folder: Path) -> None:

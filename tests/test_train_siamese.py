@@ -176,6 +176,7 @@ def test_frozen_convolutions_stay_as_they_are_and_cost_no_gradient(sample):
 
 
 def test_seeds_give_a_mean_and_two_runs_can_be_compared(sample, tmp_path):
+    top, tmp_path = tmp_path, tmp_path / "type_0"
     done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0, "--seeds", 0, 1))
     assert done.returncode == 0, done.stderr
     runs = [json.loads((tmp_path / f"seed_{seed}" / "results.json").read_text()) for seed in (0, 1)]
@@ -183,6 +184,11 @@ def test_seeds_give_a_mean_and_two_runs_can_be_compared(sample, tmp_path):
     accuracy = [each["test"]["pair_accuracy"] for each in runs]
     assert seeds["pair_accuracy"]["mean"] == pytest.approx(np.mean(accuracy))
     assert seeds["pair_accuracy"]["std"] == pytest.approx(np.std(accuracy, ddof=1))
+    # With two runs the interval is Student's with one degree of freedom: 12.706 standard errors to either side.
+    half = 12.7062 * np.std(accuracy, ddof=1) / np.sqrt(2)
+    assert seeds["pair_accuracy"]["high"] - np.mean(accuracy) == pytest.approx(half, rel=1e-4)
+    table = run_here("summary.py", top).stdout
+    assert f"{np.mean(accuracy):.1%} ± {np.std(accuracy, ddof=1):.1%}" in table and "type_0" in table
     same = run_here("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_0")
     assert same.returncode == 0 and "p 1" in same.stdout
     other = run_here("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_1")
