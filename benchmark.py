@@ -183,8 +183,9 @@ def siamese_network_alone(bench: Bench, args: argparse.Namespace) -> Callable[[]
     def work() -> float:
         model.train()
         with autocast(bench.device, args.amp):
-            _, _, taught = model.score(batch)
-        step(optimiser, sum(train_siamese.ranking_loss(scores, value, targets) for scores in taught))
+            scores, _, glimpse = model.score(batch)
+        loss = train_siamese.ranking_loss(scores, value, targets) + train_siamese.ranking_loss(glimpse, value, targets)
+        step(optimiser, loss)
         return n
 
     return work
@@ -214,8 +215,9 @@ def plain_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]
         model.train()
         sides = [model.score(side.to(bench.device)) for side in (first, second)]
         target = target.to(bench.device)
-        taught = zip(*(taught for _, _, taught in sides), strict=True)
-        loss = sum(train_siamese.losses.ranknet_loss(a, b, target) for a, b in taught)
+        loss = sum(
+            train_siamese.losses.ranknet_loss(a, b, target) for a, b in zip(*(s[::2] for s in sides), strict=True)
+        )
         step(optimiser, loss)
         loss.item()  # for the log, in every step
         return 2 * len(first)

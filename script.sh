@@ -6,7 +6,7 @@
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh VERB [sample|reddit]
 #
-# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, table, test. In a chain a step is skipped when its
+# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, test. In a chain a step is skipped when its
 # output is there and its command and inputs are unchanged; named by its verb it always runs.
 # Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 set -euo pipefail
@@ -107,18 +107,6 @@ rank() { # the held-out pictures, by the ranker of type 1
 
 report() { python summary.py "$OUT"; }
 
-table() { # the rankers of both recipes and all types, on three splits each: an hour and a half on two cores
-  local recipe epochs
-  for recipe in modern singh2016; do
-    epochs=20
-    for type in 0 1 2; do
-      python train_siamese.py --data_path "$DATA" --recipe "$recipe" --model_type "$type" --seeds 0 1 2 "${TRAIN[@]}" \
-        --epochs "$epochs" --check_point last --save_dir "$OUT/table/${recipe}_$type"
-    done
-  done
-  python summary.py "$OUT/table"
-}
-
 everything() { # $1: how the pictures come, `sample` or `download`
   CHAIN=1
   set_up requirements.txt
@@ -134,7 +122,7 @@ case "$verb" in
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
   download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | compare | siamese | rank | report | table) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  data | classifier | compare | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac

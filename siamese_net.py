@@ -1,7 +1,6 @@
 """The ranker: a localisation network that places a window (spatial transformer) and a network that scores what it sees.
 
-The two sides of a pair share all weights, so a picture has one score whatever it is compared with. With several
-members, rankers that differ in their first weights are each trained on the same window, and the score is their mean.
+The two sides of a pair share all weights, so a picture has one score whatever it is compared with.
 
 model_type 0: the whole picture alone; 1: the window; 2: the window and the whole picture.
 
@@ -117,7 +116,6 @@ class SiameseNet(nn.Module):
         weights: str = "imagenet",
         recipe: str = "modern",
         image_size: int = 224,
-        members: int = 1,
     ) -> None:
         super().__init__()
         if model_name not in RANKERS:
@@ -128,21 +126,18 @@ class SiameseNet(nn.Module):
         self.window_size = max(64, round(image_size * 0.75)) if recipe == "modern" else image_size
         build = _modern if recipe == "modern" else _singh2016
         self.ranknet, self.locnet = build(model_name, model_type, weights)
-        self.others = nn.ModuleList(build(model_name, model_type, weights)[0] for _ in range(members - 1))
 
-    def score(self, pictures: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        """Pictures (n, 3, h, w), normalised → scores (n,), windows (n, 3: s, t_x, t_y; None for type 0), and what
-        training ranks: the score of each member (n,), whose mean the score is, and the glimpse score (n,) where LocNet
-        has one.
+    def score(self, pictures: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Pictures (n, 3, h, w), normalised → scores (n,), windows (n, 3: s, t_x, t_y) and glimpse scores (n,).
+
+        No window for type 0; no glimpse for type 0 and for recipe singh2016.
         """
-        views, window, glimpse = (pictures,), None, None
-        if self.locnet is not None:
-            window, glimpse = self.locnet(pictures)
-            seen = look(pictures, window, self.window_size)
-            views = (seen,) if self.model_type == 1 else (seen, _resized(pictures, seen))
-        own = [member(*views) for member in (self.ranknet, *self.others)]
-        scores = own[0] if len(own) == 1 else torch.stack(own).mean(0)
-        return scores, window, own if glimpse is None else [*own, glimpse]
+        if self.locnet is None:
+            return self.ranknet(pictures), None, None
+        window, glimpse = self.locnet(pictures)
+        seen = look(pictures, window, self.window_size)
+        views = (seen,) if self.model_type == 1 else (seen, _resized(pictures, seen))
+        return self.ranknet(*views), window, glimpse
 
     def forward(self, picture_1: Tensor, picture_2: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides of pairs → their scores (n,), (n,)."""
@@ -169,8 +164,8 @@ class SiameseNet(nn.Module):
 def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
     """The ranker of a checkpoint, ready to `rank`, and all that the checkpoint holds. Raises UserError."""
     state = load_checkpoint(path, "siamese")
-    names = ("model_name", "model_type", "recipe", "image_size", "members")
-    model = SiameseNet(weights="none", **{name: state["config"][name] for name in names if name in state["config"]})
+    names = ("model_name", "model_type", "recipe", "image_size")
+    model = SiameseNet(weights="none", **{name: state["config"][name] for name in names})
     model.load_state_dict(state["model"])
     return model.eval(), state
 

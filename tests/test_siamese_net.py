@@ -203,17 +203,3 @@ def test_the_attention_knows_where_its_cells_look(model_name):
     middle = (weight * (torch.arange(192) + 0.5)).sum() / weight.sum()
     said = (model.locnet._places(maps.shape[-1], 192, weight)[cell].item() + 1) / 2 * 192
     assert said == pytest.approx(middle.item(), abs=6)
-
-
-@pytest.mark.parametrize("model_type", [0, 1])
-def test_members_are_ranked_one_by_one_and_their_mean_is_the_score(pictures, model_type):
-    model = build(model_type=model_type, members=3).eval()
-    scores, _, taught = model.score(pictures)
-    own = torch.stack(taught[:3])
-    assert torch.allclose(scores, own.mean(0)) and own.std(0).min() > 0
-    assert len(taught) == 3 + model_type  # and the glimpse
-    taught[1].sum().backward()
-    taught_by_it = {
-        name.split(".")[1] for name, p in model.others.named_parameters(prefix="others") if p.grad is not None
-    }
-    assert taught_by_it == {"0"}  # a member's loss reaches it and the window, no other member
