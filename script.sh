@@ -107,6 +107,11 @@ rank() { # the held-out pictures, by the ranker of type 1
 
 report() { python summary.py "$OUT"; }
 
+demo() { # the game and your own pictures, in a browser
+  set_up requirements-demo.txt
+  python demo.py --check_point "$OUT/siamese_1/best.pt" --data_path "$DATA"
+}
+
 everything() { # $1: how the pictures come, `sample` or `download`
   CHAIN=1
   set_up requirements.txt

@@ -1,0 +1,160 @@
+"""The demo: the game counts right, and the page works in a real browser without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import demo
+import utils
+from conftest import run, run_here
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    """A run of one epoch."""
+    folder = tmp_path_factory.mktemp("run")
+    words = ["--data_path", sample, "--save_dir", folder, "--weights", "none", "--image_size", 64, "--epochs", 1]
+    done = run("train_siamese.py", *words)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_pair_is_of_two_viralities_and_either_side_may_win():
+    table = pd.DataFrame({"v_score": [0.0, 0.0, 1.0, 2.0]})
+    rng = np.random.default_rng(0)
+    pairs = [demo.draw_pair(table, rng) for _ in range(200)]
+    virality = table["v_score"].to_numpy()[np.array(pairs)]
+    assert (virality[:, 0] != virality[:, 1]).all()
+    assert 60 < (virality[:, 0] > virality[:, 1]).sum() < 140
+
+
+def test_both_scores_are_kept_and_a_pair_counts_once():
+    table = pd.DataFrame({"v_score": [0.0, 1.0, 2.0], "score": [0.5, 0.1, 0.1]})
+    game = demo.Game((0, 1), answered=False)
+    assert "You are right: the right picture" in demo.answer(game, 1, table)
+    assert (game.rounds, game.you, game.model) == (1, 1, 0)
+    demo.answer(game, 0, table)  # a second click
+    assert (game.rounds, game.you, game.model) == (1, 1, 0)
+    game.pair, game.answered = (1, 2), False
+    said = demo.answer(game, 0, table)
+    assert "You are wrong" in said and "could not tell" in said
+    assert (game.rounds, game.you, game.model) == (2, 1, 0.5)
+    board = demo.score_board(game)
+    assert "| You | 1 of 2 (50%) | 9% to 91% |" in board and "60.12%" in board
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"--check_point": "nowhere.pt"}, "nowhere.pt"),
+        ({"--data_path": "nowhere"}, "--data_path nowhere holds 0"),
+        ({"--device": "tpu"}, "tpu"),
+    ],
+)
+def test_bad_flags_are_named_in_one_line(sample, finished, change, named):
+    pytest.importorskip("gradio", reason="Gradio is not installed")
+    flags = {"--check_point": finished / "best.pt", "--data_path": sample} | change
+    done = run_here("demo.py", *(word for pair in flags.items() for word in pair))
+    assert done.returncode == 2
+    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_without_gradio_it_says_what_to_install(sample, finished, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    done = run_here("demo.py", "--check_point", finished / "best.pt", "--data_path", sample)
+    assert done.returncode == 2 and "requirements-demo.txt" in done.stderr
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def address(sample, finished):
+    pytest.importorskip("gradio", reason="Gradio is not installed")
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    words = ["demo.py", "--check_point", finished / "best.pt", "--data_path", sample, "--port", port]
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=utils.ROOT, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert process.poll() is None, "the demo has ended"
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+            break
+        time.sleep(0.5)
+    yield f"http://127.0.0.1:{port}/"
+    process.terminate()
+    process.wait(20)
+
+
+def wait(browser, condition):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, 60).until(lambda _: condition())
+
+
+def open_page(browser, address, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.get(address)
+    wait(browser, lambda: len(browser.find_elements("css selector", "#left img, #right img")) == 2)
+
+
+def button(browser, name):
+    return next(each for each in browser.find_elements("tag name", "button") if each.text == name)
+
+
+def check_quiet(browser, address):
+    """No error in the console, no request to anybody else, nothing wider than the screen."""
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    assert asked and [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_five_rounds_of_the_game(browser, address, width):
+    open_page(browser, address, width)
+    for rounds in range(1, 6):
+        side = ("Left", "Right")[rounds % 2]
+        wait(browser, lambda side=side: button(browser, f"{side} spread further").is_enabled())
+        button(browser, f"{side} spread further").click()
+        wait(browser, lambda rounds=rounds: f"of {rounds} (" in browser.find_element("id", "board").text)
+        assert "picture spread further" in browser.find_element("id", "said").text
+        if rounds < 5:
+            wait(browser, lambda: button(browser, "Next pair").is_enabled())
+            button(browser, "Next pair").click()
+    board = browser.find_element("id", "board").text
+    assert "The model" in board and "60.12%" in board
+    check_quiet(browser, address)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pictures_dropped_in_are_ranked_and_what_is_none_is_named(browser, address, tmp_path, width):
+    names = ["<img src=x onerror=alert(1)>.jpg", 'it\'s "quoted" & ünïcode 🐈.jpg', "x" * 150 + ".jpg"]
+    for number, name in enumerate(names):
+        Image.effect_noise((90, 60), 40 + 30 * number).convert("RGB").save(tmp_path / name)
+    (tmp_path / "no picture.jpg").write_text("<b>text</b>")
+    open_page(browser, address, width)
+    wait(browser, lambda: browser.find_elements("css selector", "button[role=tab]"))
+    tabs = browser.find_elements("css selector", "button[role=tab]")
+    next(each for each in tabs if each.text == "Rank your pictures").click()
+    wait(browser, lambda: browser.find_elements("css selector", "#files input[type=file]"))
+    dropped = "\n".join(str(tmp_path / name) for name in [*names, "no picture.jpg"])
+    browser.find_element("css selector", "#files input[type=file]").send_keys(dropped)
+    wait(browser, lambda: len(browser.find_elements("css selector", "#ranked img")) >= 3)
+    wait(browser, lambda: "x" * 100 in browser.find_element("id", "scores").text)
+    faults = wait(browser, lambda: browser.find_element("css selector", "#faults textarea").get_property("value"))
+    assert faults == "no picture.jpg cannot be read: not a picture"
+    check_quiet(browser, address)
