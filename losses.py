@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import distributed
+
 
 def ranknet_loss(score_1: Tensor, score_2: Tensor, target: Tensor) -> Tensor:
     """RankNet's cross entropy (Burges et al. 2005): mean over pairs of −t·log P − (1−t)·log(1−P), P = σ(r1 − r2).
@@ -79,5 +81,5 @@ class BoundaryPenalty(torch.autograd.Function):
         (window,) = ctx.saved_tensors
         s, t_x, t_y = window.unbind(1)
         outside = ((s * t_x).abs() > 1) | ((s * t_y).abs() > 1)
-        back = torch.stack([s * (t_x**2 + t_y**2), s**2 * t_x, s**2 * t_y], dim=1) / len(window)
+        back = torch.stack([s * (t_x**2 + t_y**2), s**2 * t_x, s**2 * t_y], dim=1) / distributed.mean_part(len(window))
         return torch.where(outside[:, None], back.to(gradient), gradient)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import distributed
 import transforms
 from feature_extractor import he_initialised, load_network
 from losses import BoundaryPenalty
@@ -84,7 +85,8 @@ class AttentionLocNet(nn.Module):
         x, y = (self._places(*each, share) for each in ((width, pictures.shape[3]), (height, pictures.shape[2])))
         centre = torch.stack([share.sum(1) @ x, share.sum(2) @ y], dim=1)
         if self.training:
-            centre = centre + self.noise * torch.randn_like(centre)
+            noise = torch.randn(distributed.whole(n), 2, device=centre.device, dtype=centre.dtype)
+            centre = centre + self.noise * distributed.own(noise)
         centre = centre.clamp(self.scale - 1, 1 - self.scale)
         return torch.cat([self.scale.expand(n, 1), centre / self.scale], dim=1), glimpse
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 import baselines
 import comparison
 import data_set
+import distributed
 import feature_extractor
 import metrics
 import transforms
@@ -44,6 +45,7 @@ from utils import (
     finish_log,
     load_checkpoint,
     print_configuration,
+    rank,
     read_json,
     read_survivors,
     resume_point,
@@ -135,11 +137,13 @@ def train_one_epoch(
     start, seen = time.perf_counter(), 0
     total, right = torch.zeros((), device=device), torch.zeros((), device=device)
     batches = draw_batches(labels, args)
+    forward = distributed.spread(model.forward, args.compile)
     for places in tqdm(batches, f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None):
-        batch = prepare(pictures.batch(rows[places]).to(device, non_blocking=True), args)
-        target = torch.from_numpy(labels[places]).to(device)
+        batch = prepare(transforms.to_device(pictures.batch(rows[distributed.begin(places)]), device), args)
+        target = transforms.to_device(torch.from_numpy(labels[places]), device)
         with autocast(device, args.amp):
-            scores = model(batch).float()
+            scores = forward(batch)
+        scores = distributed.gather(scores.float())
         loss = F.cross_entropy(scores, target, weight, label_smoothing=args.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -161,13 +165,13 @@ def predict(model: nn.Module, pictures: Pictures | Features, rows: np.ndarray, a
     """Probabilities (n, classes) of pictures, each seen once and whole."""
     model.eval()
     device = next(model.parameters()).device
-    found = []
-    for part in np.array_split(rows, max(1, -(-len(rows) // 64))):
-        batch = pictures.batch(part).to(device)
+    found, own = [], distributed.part(rows)
+    for part in np.array_split(own, max(1, -(-len(own) // 64))):
+        batch = transforms.to_device(pictures.batch(part), device)
         with autocast(device, args.amp):
             scores = model(batch if batch.is_floating_point() else transforms.whole(batch))
         found.append(scores.float().softmax(1).cpu())
-    return torch.cat(found).double().numpy()
+    return distributed.gather(torch.cat(found).double(), len(rows)).numpy()
 
 
 def evaluate(
@@ -310,6 +314,7 @@ def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
     if on_features:
         network.load_state_dict(state["best_head"])
         save_checkpoint(folder / "best.pt", about | {"model": model.state_dict(), **state, "best_head": None})
+    distributed.barrier()
     return data, model, state
 
 
@@ -373,7 +378,8 @@ def report(
     write_csv(folder / "test_predictions.csv", table)
     paths = [str(data_set.picture_path(args.data_path, img_id)) for img_id in table["img_id"]]
     write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
-    draw(folder, history, table, data.classes, extra.get("best_epoch"), args)
+    if rank() == 0:
+        draw(folder, history, table, data.classes, extra.get("best_epoch"), args)
     write_json(folder / "results.json", results)
     print_results(results, folder)
     return results
@@ -688,9 +694,10 @@ def with_recipe(args: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    distributed.join(args.device)
     print_configuration(args, "subreddit classifier")
     if args.predict:
-        return label_folder(args)
+        return label_folder(args) if rank() == 0 else None
     if args.compare is not None:
         compare(args)
         return

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import data_set
 import deza2015
+import distributed
 import losses
 import metrics
 import transforms
@@ -36,6 +37,7 @@ from utils import (
     finish_log,
     load_checkpoint,
     print_configuration,
+    rank,
     read_csv,
     read_json,
     read_survivors,
@@ -135,15 +137,16 @@ def train_one_epoch(
     device = next(model.parameters()).device
     start, seen, total = time.perf_counter(), 0, torch.zeros((), device=device)
     batches = draw_batches(v_score, args, epoch, published)
+    score = distributed.spread(model.score, args.compile)
     for places, targets in tqdm(batches, f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None):
-        batch = pictures.batch(rows[places]).to(device, non_blocking=True)
+        batch = transforms.to_device(pictures.batch(rows[distributed.begin(places)]), device)
         batch = transforms.AUGMENTATIONS[args.augment](batch, args.image_size)
-        value = torch.from_numpy(v_score[places]).to(device)
-        targets = None if targets is None else targets.to(device)
+        value = transforms.to_device(torch.from_numpy(v_score[places]), device)
+        targets = None if targets is None else transforms.to_device(targets, device)
         with autocast(device, args.amp):
-            scores, _, glimpse = model.score(batch)
-        loss = ranking_loss(scores, value, targets)
-        both = loss if glimpse is None else loss + ranking_loss(glimpse, value, targets)
+            scores, _, glimpse = score(batch)
+        loss = ranking_loss(distributed.gather(scores), value, targets)
+        both = loss if glimpse is None else loss + ranking_loss(distributed.gather(glimpse), value, targets)
         optimiser.zero_grad(set_to_none=True)
         both.backward()
         if args.recipe == "modern":
@@ -163,17 +166,17 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores (n,) of pictures, each once, and their windows as boxes (n, 4: x, y, w, h in pixels; None for type 0)."""
     device = next(model.parameters()).device
-    scores, windows = [], []
-    for part in np.array_split(rows, max(1, -(-len(rows) // 64))):
+    scores, windows, own = [], [], distributed.part(rows)
+    for part in np.array_split(own, max(1, -(-len(own) // 64))):
         with autocast(device, args.amp):
-            score, window = model.rank(pictures.batch(part).to(device))
+            score, window = model.rank(transforms.to_device(pictures.batch(part), device))
         scores.append(score.cpu())
         if window is not None:
             windows.append(boxes(window, torch.from_numpy(pictures.sizes[part])))
-    scores = torch.cat(scores).double().numpy()
+    scores = distributed.gather(torch.cat(scores).double(), len(rows)).numpy()
     if not np.isfinite(scores).all():
         raise UserError("the network's scores are no numbers any more: try a smaller --learning_rate")
-    return scores, torch.cat(windows).numpy() if windows else None
+    return scores, distributed.gather(torch.cat(windows), len(rows)).numpy() if windows else None
 
 
 def evaluate(
@@ -324,6 +327,7 @@ def fit(args: argparse.Namespace, locnet: dict[str, Tensor] | None) -> tuple[Dat
             f"{found['val_pair_accuracy']:.4f}  {row['images_per_second']:.0f} images/s",
             flush=True,
         )
+    distributed.barrier()
     return data, model, state
 
 
@@ -371,7 +375,8 @@ def finish(model: SiameseNet, data: Data, state: dict, args: argparse.Namespace,
     paths = [str(data_set.picture_path(args.data_path, img_id)) for img_id in table["img_id"]]
     write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
     write_json(folder / "results.json", results)
-    draw(folder, data, state, table, windows, best["epoch"], args)
+    if rank() == 0:
+        draw(folder, data, state, table, windows, best["epoch"], args)
     print_results(results, folder)
     return results
 
@@ -529,6 +534,7 @@ def main() -> None:
     args = parse_arguments()
     if args.compare:
         return compare(*args.compare)
+    distributed.join(args.device)
     print_configuration(args, "siamese ranker")
     train_many(args, train) if args.seeds or args.folds > 1 else train(args)
 

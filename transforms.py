@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,8 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
+
+import distributed
 
 # Statistics of ImageNet's training pictures, RGB in 0..1: what torchvision's weights were trained with. Networks
 # trained from nothing use them too, so that a checkpoint's transform never depends on where its weights began.
@@ -75,11 +78,22 @@ def to_square(picture: Image.Image, side: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting for what the device is computing; from pinned memory the two overlap."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 def normalise(batch: Tensor) -> Tensor:
     """uint8 (n, 3, h, w), 0..255 → float32 by ImageNet's statistics."""
-    mean = torch.tensor(IMAGENET_MEAN, device=batch.device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD, device=batch.device).view(3, 1, 1) * 255
+    mean, std = _statistics(batch.device)
     return (batch.float() - mean) / std
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """On the device once: to copy them anew for each batch would wait for it."""
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(each, device=device).view(3, 1, 1) * 255 for each in (IMAGENET_MEAN, IMAGENET_STD))
 
 
 def crop(batch: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
@@ -94,9 +108,9 @@ def crop(batch: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
 
 def augment(batch: Tensor, size: int) -> Tensor:
     """A random crop of each picture, flipped at random, normalised: uint8 (n, 3, s, s) → float (n, 3, size, size)."""
-    n, spare = len(batch), batch.shape[-1] - size + 1
-    top, left = (torch.randint(spare, (n,)).to(batch.device) for _ in range(2))
-    flip = torch.rand(n).to(batch.device) < 0.5
+    n, spare = distributed.whole(len(batch)), batch.shape[-1] - size + 1
+    drawn = torch.randint(spare, (n,)), torch.randint(spare, (n,)), torch.rand(n) < 0.5
+    top, left, flip = (to_device(distributed.own(each), batch.device) for each in drawn)
     cropped = crop(batch, top, left, size)
     return normalise(torch.where(flip[:, None, None, None], cropped.flip(3), cropped))
 
@@ -106,15 +120,16 @@ def augment_strongly(batch: Tensor, size: int) -> Tensor:
 
     uint8 (n, 3, s, s) → float (n, 3, size, size), normalised. For networks that start from nothing on few pictures.
     """
-    n = len(batch)
+    n = distributed.whole(len(batch))
     area, ratio = torch.empty(n).uniform_(1 / 3, 1), torch.empty(n).uniform_(-0.288, 0.288).exp()  # 3:4 to 4:3
     half = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1)
     centre = (2 * torch.rand(n, 2) - 1) * (1 - half)
     half[:, 0] *= (torch.rand(n) < 0.5) * 2 - 1  # a negative width mirrors
-    window = torch.cat([torch.diag_embed(half), centre[:, :, None]], dim=2).to(batch.device)
-    grid = F.affine_grid(window, [n, 3, size, size], align_corners=False)
+    window = to_device(distributed.own(torch.cat([torch.diag_embed(half), centre[:, :, None]], dim=2)), batch.device)
+    grid = F.affine_grid(window, [len(batch), 3, size, size], align_corners=False)
     cropped = F.grid_sample(normalise(batch), grid, padding_mode="reflection", align_corners=False)
-    contrast, light = (torch.empty(n, 1, 1, 1).uniform_(-0.4, 0.4).to(batch.device) for _ in range(2))
+    drawn = (torch.empty(n, 1, 1, 1).uniform_(-0.4, 0.4) for _ in range(2))
+    contrast, light = (to_device(distributed.own(each), batch.device) for each in drawn)
     mean = cropped.mean(dim=(2, 3), keepdim=True)
     return (cropped - mean) * contrast.exp() + mean + light
 

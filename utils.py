@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +35,34 @@ class UserError(Exception):
     """Wrong arguments or unusable input. The message is one line that says what is wrong and where."""
 
 
+def rank() -> int:
+    """The number of this process among those that torchrun has started; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and exit: 0 on success, 2 with one line on what a user can mend, 130 on Ctrl-C."""
+    """Run a script's `main` and exit: 0 on success, 2 with one line on what a user can mend, 130 on Ctrl-C.
+
+    Of several processes rank 0 alone speaks, unless another has failed for a reason of its own.
+    """
+    if rank() == 0:
+        sys.exit(_code_of(main))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        code = _code_of(main)
+    if code:
+        time.sleep(10)  # torchrun ends this process here where rank 0 has stopped, as it does for the same reason
+        print(said.getvalue(), end="", file=sys.stderr)
+    sys.exit(code)
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
     try:
         code = main()
+        if "distributed" in sys.modules:
+            sys.modules["distributed"].leave()
+    except SystemExit as error:  # argparse has said what is wrong
+        code = error.code
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
@@ -50,7 +76,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         where = error.filename2 or error.filename
         print(f"error: {where}: {error.strerror}" if where else f"error: {error}", file=sys.stderr)
         code = 2
-    sys.exit(code or 0)
+    return code or 0
 
 
 def print_configuration(args: argparse.Namespace, title: str) -> None:
@@ -79,7 +105,7 @@ def rng_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["device"] = torch.cuda.get_rng_state()
     return state
 
 
@@ -92,19 +118,27 @@ def set_rng_state(state: dict[str, Any]) -> None:
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if "device" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["device"])
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device, then Apple's, then the processor. Raises UserError for one that is not there."""
+    """`auto` is a CUDA device (the first; under torchrun each process its own), then Apple's, then the processor.
+
+    Raises UserError for one that is not there.
+    """
     import torch
 
     if name == "auto":
-        name = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(1, torch.cuda.device_count())}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # whose random numbers `rng_state` means
+            torch.set_float32_matmul_precision("high")  # TF32 where the device has it
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
@@ -128,6 +162,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Of several processes rank 0 writes; the same holds for the functions that follow."""
+    if rank():
+        return
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
@@ -137,6 +174,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    if rank():
+        return
     with written_whole(path) as beside:
         table.to_csv(beside, index=False, lineterminator="\n", errors="surrogateescape")
 
@@ -182,6 +221,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers, strings and containers of them, whole or not at all."""
     import torch
 
+    if rank():
+        return
     with written_whole(path) as beside:
         torch.save(state, beside)
 
@@ -256,6 +297,7 @@ def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
     flag("--seed", type=at_least(0), default=0, help="of splits, weights and batches")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
+    flag("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
     flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: on CUDA devices that have it)")
 
 
@@ -289,7 +331,7 @@ def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractConte
 
 
 # Flags that may differ between a run and its continuation.
-_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "seeds", "compare"}
+_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "seeds", "compare", "compile"}
 
 
 def resume_point(args: argparse.Namespace, kind: str) -> dict[str, Any] | None:

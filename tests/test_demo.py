@@ -13,11 +13,11 @@ import urllib.request
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run, run_here
 from PIL import Image
 
 import demo
 import utils
-from conftest import run, run_here
 
 
 @pytest.fixture(scope="module")
