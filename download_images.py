@@ -1,6 +1,7 @@
 """Download the Reddit data: the published metadata, then the pictures, each with a line in a ledger.
 
-    python download_images.py --data_path data/reddit [--num_images N] [--archive] [--contact you@example.org]
+    python download_images.py --data_path data/reddit [--num_images N] [--subreddits funny aww …] [--archive]
+                              [--contact you@example.org]
 
 Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files → deza2015/. Pictures: those of
 datasets/manifest.csv (img_id,img_link[,reddit_id][,sha256]) → images/<img_id>.jpg. The manifest is written from Deza &
@@ -8,7 +9,8 @@ Parikh's table where there is none; a folder with a manifest and no deza2015/ is
 metadata is fetched. For each picture a chain of addresses is tried: its img_link (`link`; of a page of Imgur's the
 picture behind it, `imgur`); what its Reddit posts (`post`) link to (`reddit`); with --archive the Internet Archive's
 copies (`archive`). JPEGs are kept byte for byte, CMYK ones excepted; all else becomes an RGB JPEG: of an animation the
-first frame, transparency over white.
+first frame, transparency over white. --subreddits asks for the pictures that were mostly submitted to the communities
+it names: more than half of an image's submissions went to these together. --num_images takes a sample of them.
 
 Statuses in images/ledger.csv: ok; changed (a whole picture, but its SHA-256, as served or as kept, is not the
 manifest's); placeholder (a page or picture in place of a removed one); gone (404, 410, 403, no picture at the address);
@@ -715,7 +717,32 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return table
 
 
-def choose(manifest: pd.DataFrame, num_images: int | None) -> pd.DataFrame:
+def of_subreddits(manifest: pd.DataFrame, data_path: Path, subreddits: list[str]) -> pd.DataFrame:
+    """The pictures that more than half of their submissions took to these communities, whatever case they are in."""
+    import deza2015
+
+    folder = data_path / "deza2015"
+    if not folder.is_dir():
+        raise UserError(f"--subreddits: {folder}, which says where pictures were submitted, is not here")
+    submissions, table = deza2015.read_submissions(folder), deza2015.read_table(folder)
+    community, wanted = submissions["subreddit"].str.lower(), {name.lower() for name in subreddits}
+    if unknown := wanted - set(community):
+        raise UserError(f"--subreddits {' '.join(sorted(unknown))}: no picture was submitted there")
+    share = community.isin(wanted).groupby(submissions["image_id"]).mean()
+    chosen = table.loc[table["SNAP_id"].map(share) > 0.5, "img_id"].astype(int).astype(str)
+    if not manifest["img_id"].isin(chosen).any():
+        raise UserError(f"--subreddits {' '.join(subreddits)}: no picture went mostly there")
+    return manifest[manifest["img_id"].isin(chosen)]
+
+
+def choose(manifest: pd.DataFrame, args: argparse.Namespace) -> pd.DataFrame:
+    """The pictures that are asked for: all, those of --subreddits, or of these --num_images."""
+    if args.subreddits:
+        manifest = of_subreddits(manifest, Path(args.data_path), args.subreddits)
+    return sample(manifest, args.num_images)
+
+
+def sample(manifest: pd.DataFrame, num_images: int | None) -> pd.DataFrame:
     """The first `num_images` in the order of a hash of img_id: a fair sample, though the manifest is sorted by V, and
     one that a larger number contains."""
     if num_images is None or num_images >= len(manifest):
@@ -798,7 +825,7 @@ def fetch_all(args: argparse.Namespace) -> int:
         if args.metadata_only:
             return int(bool(run.lacking))
         manifest = read_manifest(path)
-        pictures = choose(manifest, args.num_images)
+        pictures = choose(manifest, args)
         todo = to_do(pictures, ledger, args.retry)
         print(f"{len(manifest)} pictures in {path}; {len(pictures)} asked for, {len(todo)} to do", flush=True)
         download(run, [picture_task(args, picture) for picture in todo], "pictures")
@@ -857,9 +884,9 @@ def dry_run(args: argparse.Namespace) -> int:
         print(f"would fetch {data_path / task.name} from {task.first_address()}")
     path = data_path / "datasets" / "manifest.csv"
     if not path.exists():
-        print(f"would write {path} from Deza & Parikh's table, and fetch its pictures (10,078)")
+        print(f"would write {path} from Deza & Parikh's table, and fetch its pictures (10,078 in all)")
         return 0
-    pictures, ledger = choose(read_manifest(path), args.num_images), Ledger(data_path / "images")
+    pictures, ledger = choose(read_manifest(path), args), Ledger(data_path / "images")
     todo = to_do(pictures, ledger, args.retry)
     hosts = Counter(parts_of(picture_task(args, picture).first_address()).netloc for picture in todo)
     print(f"would fetch {len(todo)} of the {len(pictures)} pictures asked for; the first addresses to ask:")
@@ -891,6 +918,9 @@ def parse_arguments() -> argparse.Namespace:
     flag = parser.add_argument
     flag("--data_path", default="data/reddit", help="the data set's folder (default %(default)s)")
     flag("--num_images", type=at_least(1), help="a sample of the manifest, by a hash of img_id (default: all)")
+    flag(
+        "--subreddits", nargs="+", metavar="NAME", help="pictures mostly submitted to these communities (default: all)"
+    )
     flag("--metadata_only", action="store_true", help="no pictures")
     flag("--archive", action="store_true", help="at last, ask the Internet Archive")
     flag("--retry", type=failed_statuses, default=[], metavar="gone,…", help="statuses to try again, besides those")

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from loopback_server import picture, serving
 from PIL import Image
 
 import download_images
 import utils
+import virality
 
 QUICK = ["--backoff", "0.05", "--retries", "2", "--read_timeout", "1", "--max_seconds", "2"]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
@@ -586,9 +588,54 @@ def test_a_larger_sample_contains_a_smaller_one(tmp_path, monkeypatch):
         assert (survivors["expected"], survivors["survivors"], survivors["statuses"]["not_tried"]) == (60, 20, 40)
 
 
+def test_subreddits_choose_the_pictures_mostly_submitted_there(tmp_path, monkeypatch, capsys):
+    submitted = {0: "aww aww funny", 1: "funny WTF", 2: "WTF", 3: "aww funny", 4: "Aww"}
+    with serving() as [server]:
+        server.default = lambda handler, times: handler.reply(picture())
+        folder = make_folder(tmp_path, [(10 + n, f"{server.url}/{10 + n}.jpg", "", "") for n in submitted])
+        make_submissions(folder / "deza2015", submitted)
+        for name in download_images.DEZA_FILES:  # that are not looked into: else they would be fetched
+            (folder / "deza2015" / name).parent.mkdir(exist_ok=True)
+            (folder / "deza2015" / name).touch()
+        (folder / download_images.SNAP_FILE).touch()
+        assert in_process(monkeypatch, folder, "--subreddits", "AWW", "--dry_run") == 0
+        assert "would fetch 2 of the 2 pictures" in capsys.readouterr().out
+        assert in_process(monkeypatch, folder, "--subreddits", "aww") == 0
+        assert set(files(folder)) == {"10.jpg", "14.jpg"}  # half of 3's submissions are not most of them
+        assert in_process(monkeypatch, folder, "--subreddits", "aww", "funny", "--num_images", 2) == 0
+        assert len(set(files(folder)) - {"10.jpg", "14.jpg"}) <= 2 and "11.jpg" not in files(folder)
+        assert in_process(monkeypatch, folder, "--subreddits", "aww", "funny") == 0
+        assert set(files(folder)) == {"10.jpg", "13.jpg", "14.jpg"}
+    with pytest.raises(utils.UserError, match="--subreddits awww: no picture was submitted there"):
+        in_process(monkeypatch, folder, "--subreddits", "aww", "awww")
+    with pytest.raises(utils.UserError, match="--subreddits funny: no picture went mostly there"):
+        in_process(monkeypatch, folder, "--subreddits", "funny")
+
+
+def make_submissions(folder: Path, submitted: dict[int, str]) -> None:
+    """Deza & Parikh's lists and table for images of these SNAP_ids, submitted to these communities; img_ids are 10 more."""
+    folder.mkdir()
+    rows = [(image, community) for image, names in submitted.items() for community in names.split()]
+    lists = {"img_id": [image for image, _ in rows], "subreddit": [community for _, community in rows]}
+    for name in ("img_hash", "img_score", "img_comments", "authenticated_shift_score"):
+        lists[name] = range(len(rows))
+    for name, values in lists.items():
+        (folder / f"{name}.csv").write_text("".join(f"{value}\n" for value in values))
+    table = {column: np.zeros(len(submitted)) for column in virality.TABLE_COLUMNS}
+    table |= {"SNAP_id": np.array(list(submitted)), "img_id": 10 + np.array(list(submitted))}
+    scipy.io.savemat(folder / "viral_datasetV2.mat", {"viral_dataset": table})
+
+
+def test_subreddits_of_a_data_set_of_ones_own_are_not_known(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, [(1, "http://127.0.0.1:9/1.jpg", "", "")])
+    with pytest.raises(utils.UserError, match="--subreddits: .*deza2015, which says where .* is not here"):
+        in_process(monkeypatch, folder, "--subreddits", "aww")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--subreddits"], "--subreddits"),
         (["--retry", "ok"], "--retry"),
         (["--workers", "0"], "--workers"),
         (["--max_seconds", "nan"], "--max_seconds"),
