@@ -613,7 +613,7 @@ def test_subreddits_choose_the_pictures_mostly_submitted_there(tmp_path, monkeyp
 
 
 def make_submissions(folder: Path, submitted: dict[int, str]) -> None:
-    """Deza & Parikh's lists and table for images of these SNAP_ids, submitted to these communities; img_ids are 10 more."""
+    """Deza & Parikh's lists and table for images of these SNAP_ids, submitted so; each img_id is its SNAP_id + 10."""
     folder.mkdir()
     rows = [(image, community) for image, names in submitted.items() for community in names.split()]
     lists = {"img_id": [image for image, _ in rows], "subreddit": [community for _, community in rows]}
