@@ -13,8 +13,8 @@ from conftest import run
 
 import utils
 
-# The sample's 42 training pictures are one batch: an epoch is a step, and metrics.csv holds the loss of each. The rate is
-# small because AdamW divides a gradient by its size: where it is all but 0, rounding alone decides on a whole step.
+# The sample's 42 training pictures are one batch: an epoch is a step, and metrics.csv holds the loss of each. The rate
+# is small because AdamW divides a gradient by its size: where it is all but 0, rounding decides on a whole step.
 FLAGS = ["--weights", "none", "--image_size", 64, "--batch_size", 64, "--epochs", 20, "--augment", "none", "--seed", 1]
 
 
