@@ -205,7 +205,7 @@ def our_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
 
 def plain_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
     """What one writes first: a data set of pairs that decodes, a loader, and both sides one after the other in fp32."""
-    model, _, _ = new_siamese(bench, args)
+    model = new_siamese(bench, args)[0].to(memory_format=torch.contiguous_format)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
     pairs = Reddit_Img_Pair(bench.folder, "train", "4", transform=plain_transform(args.image_size))
     batches = endless(plain_loader(bench, pairs))
@@ -265,7 +265,9 @@ def classifier_arguments(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def new_classifier(bench: Bench, args: argparse.Namespace) -> nn.Module:
-    return copy.deepcopy(untrained_classifier()).to(bench.device)
+    model = copy.deepcopy(untrained_classifier()).to(bench.device)
+    train_classifier.lay_out(model, args)
+    return model
 
 
 @functools.cache
@@ -304,7 +306,7 @@ def our_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float
 
 
 def plain_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
-    model = new_classifier(bench, args)
+    model = new_classifier(bench, args).to(memory_format=torch.contiguous_format)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
     items = Reddit_Images_for_Classification(bench.folder, "train", transform=plain_transform(args.image_size))
     batches = endless(plain_loader(bench, items))
@@ -336,7 +338,7 @@ def scoring_network_alone(bench: Bench, args: argparse.Namespace, batch_size: in
 
 def plain_scoring(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
     """Decode a batch, score it in fp32, and so on."""
-    model = new_siamese(bench, args)[0].eval()
+    model = new_siamese(bench, args)[0].to(memory_format=torch.contiguous_format).eval()
     side = transforms.stored_side(args.image_size)
     n, size = len(bench.sources), args.batch_size
     batches = endless([bench.sources[i : i + size] for i in range(0, n, size)])
