@@ -202,7 +202,9 @@ class Data:
         table = data_set.read_table(args.data_path, "image4classification", ["subreddit", "label"])
         self.classes = data_set.class_names(table)
         side = transforms.stored_side(args.image_size)
-        self.pictures = data_set.load_pictures(args.data_path, table["img_id"], side, args.num_workers)
+        self.pictures = data_set.load_pictures(
+            args.data_path, table["img_id"], side, args.num_workers, args.cache == "on"
+        )
         data_set.report_faults(self.pictures, args.data_path)
         self.labels = table.set_index("img_id").loc[self.pictures.img_ids, "label"].to_numpy(np.int64)
         split = data_set.split_of(self.pictures.img_ids, args.seed, args.fold, args.folds)

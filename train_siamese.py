@@ -211,7 +211,9 @@ class Data:
     def __init__(self, args: argparse.Namespace) -> None:
         table = data_set.read_table(args.data_path, "data_set_iv", ["v_score"])
         side = transforms.stored_side(args.image_size)
-        self.pictures = data_set.load_pictures(args.data_path, table["img_id"], side, args.num_workers)
+        self.pictures = data_set.load_pictures(
+            args.data_path, table["img_id"], side, args.num_workers, args.cache == "on"
+        )
         data_set.report_faults(self.pictures, args.data_path)
         table = table.set_index("img_id").loc[self.pictures.img_ids]
         self.v_score = table["v_score"].to_numpy(np.float64)

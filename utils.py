@@ -294,7 +294,8 @@ def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     flag("--learning_rate", type=above_zero, help="default: the recipe's")
     flag("--image_size", type=at_least(32), default=224, help="side in pixels of what the network sees")
     flag("--weights", default="imagenet", help="imagenet, none, or a file with a torchvision state dict")
-    flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
+    flag("--num_workers", type=at_least(0), default=2, help="processes that decode pictures")
+    flag("--cache", choices=("on", "off"), default="on", help="off: decode pictures for every batch, keep none")
     flag("--seed", type=at_least(0), default=0, help="of splits, weights and batches")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
@@ -331,7 +332,7 @@ def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractConte
 
 
 # Flags that may differ between a run and its continuation.
-_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "seeds", "compare", "compile"}
+_FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "seeds", "compare", "compile", "cache"}
 
 
 def resume_point(args: argparse.Namespace, kind: str) -> dict[str, Any] | None:
