@@ -6,6 +6,7 @@ Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet
 `--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths in the
 folder, or img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot be used, and `about`:
 a JSON object that names the network, its weights with their hash, and the transform. A killed run goes on where it was.
+`torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet
 from tqdm import tqdm
 
+import distributed
 import transforms
 from transforms import UnusablePicture, decode, to_square, whole
 from utils import (
@@ -286,7 +288,7 @@ def write_features(
     starts = range(0, len(names), batch_size)
     if done := len(list(parts.glob("*.npz"))):
         print(f"going on: {done} of {len(starts)} batches are computed", flush=True)
-    for start in tqdm(starts, "features", disable=None):
+    for start in tqdm(starts[distributed.rank() :: distributed.world()], "features", disable=None):
         if (part := parts / f"{start:09}.npz").exists():
             continue
         begin = time.perf_counter()
@@ -296,7 +298,10 @@ def write_features(
         with written_whole(part) as beside, open(beside, "wb") as file:
             reasons = np.array([reason for _, reason in found])
             np.savez(file, features=features, reasons=reasons, seconds=time.perf_counter() - begin)
-    return _join(output, parts, np.asarray(names), about)
+    distributed.barrier()
+    found = _join(output, parts, np.asarray(names), about) if distributed.rank() == 0 else None
+    distributed.barrier()
+    return found or read_features(output)
 
 
 def _join(output: Path, parts: Path, names: np.ndarray, about: dict[str, Any]) -> Features:
@@ -346,6 +351,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    distributed.join(args.device)
     print_configuration(args, "features")
     seed_everything(args.seed)
     device = select_device(args.device)

@@ -7,7 +7,8 @@ those in a folder, are read where they lie, as img2dataset writes them (00000.ta
 picture in one is called 00000.tar/KEY.jpg. The table holds path, score, percentile (0 to 100: the share of the ranker's
 training pictures that score lower) and the window x, y, w, h in pixels (empty for a ranker without one), the most viral
 first. Pictures that cannot be read are listed beside it with the reason. What has been scored is kept in a journal
-beside the table: killed and started again, the command goes on. Memory stays at some 300 bytes a picture.
+beside the table: killed and started again, the command goes on. `torchrun --nproc_per_node N rank_images.py …` shares
+the pictures out among N processes. Memory stays at some 300 bytes a picture.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import glob
 import hashlib
 import io
 import itertools
@@ -36,10 +38,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+import distributed
 import pages
 from feature_extractor import PICTURE_SUFFIXES
 from siamese_net import SiameseNet, boxes, from_checkpoint
-from transforms import UnusablePicture, decode, to_square
+from transforms import UnusablePicture, decode, to_device, to_square
 from utils import (
     UserError,
     at_least,
@@ -249,10 +252,8 @@ def launch(model: SiameseNet, batch: list[Decoded], amp: bool | None) -> tuple[T
     """Scores and windows of a batch, on the device, where they may still be computing."""
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.stack([each.pixels for each in batch]))
-    if device.type == "cuda":
-        pixels = pixels.pin_memory().to(device, non_blocking=True)
     with autocast(device, amp):
-        return model.rank(pixels.to(device))
+        return model.rank(to_device(pixels, device))
 
 
 def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[list]:
@@ -281,6 +282,21 @@ def journal_rows(journal: Path) -> Iterator[tuple[int, list]]:
             offset += len(line)
 
 
+def other_journals(journal: Path) -> list[Path]:
+    """Those of the other processes, also of a killed run that had more of them."""
+    return sorted(journal.parent.glob(f"{glob.escape(journal.stem)}.*.part"))
+
+
+def join_journals(journal: Path) -> None:
+    """Append the other processes' whole lines; after a kill in between a row stands there twice and counts once."""
+    with open(journal, "ab") as file:
+        for other in other_journals(journal):
+            with open(other, "rb") as lines:
+                file.writelines(line for line in lines if line.endswith(b"\n"))
+            file.flush()
+            other.unlink()
+
+
 def open_journal(journal: Path) -> set[int]:
     """The keys of the pictures that it holds already; the torn line at its end is cut off."""
     keys, end = set(), 0
@@ -296,8 +312,15 @@ def open_journal(journal: Path) -> set[int]:
 
 
 def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total: int | None) -> set[int]:
-    """Append the rows that `rows(sources)` makes of the pictures that it does not hold. Returns the keys of all."""
+    """Append the rows that `rows(sources)` makes of the pictures that no journal holds. Returns the keys of all.
+
+    Of several processes each has a journal of its own, and makes the rows of its share of the keys.
+    """
+    others, number = other_journals(journal), distributed.rank()
+    journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
     done, listed = open_journal(journal), set()
+    for other in others:
+        done.update(key(row[0]) for _, row in journal_rows(other))
     if done:
         print(f"going on: {len(done)} pictures are scored")
 
@@ -309,7 +332,7 @@ def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total
                 if name in done:
                     done.discard(name)
                     bar.update()
-                else:
+                elif name % distributed.world() == number:
                     yield source
             elif total:
                 bar.update()
@@ -318,7 +341,7 @@ def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total
         for batch in rows(left()):
             file.writelines(json.dumps(row) + "\n" for row in batch)
             file.flush()
-            bar.update(len(batch))
+            bar.update(len(batch) * distributed.world())
     return listed
 
 
@@ -451,6 +474,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    distributed.join(args.device)
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
     model, state = from_checkpoint(args.check_point)
@@ -468,6 +492,10 @@ def main() -> None:
         lambda left: score_all(model, left, side, args.num_workers, args.amp),
         count_sources(args.source),
     )
+    distributed.barrier()
+    if distributed.rank():
+        return
+    join_journals(journal)
     train_scores = state.get("train_scores")
     unreadable = output.with_name(f"{output.stem}.unreadable.csv")
     ranks, faults = rank(journal, listed, None if train_scores is None else train_scores.numpy(), unreadable)

@@ -111,6 +111,13 @@ def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sam
     assert one == other
 
 
+def test_without_the_cache_the_run_is_the_same(finished, sample, tmp_path):
+    done = run_here(*words(sample, tmp_path, "--epochs", 3, "--cache", "off"))
+    assert done.returncode == 0, done.stderr
+    one, other = (json.loads((folder / "results.json").read_text())["test"] for folder in (finished[0], tmp_path))
+    assert other == pytest.approx(one, abs=1e-6)
+
+
 def test_a_finished_run_is_not_tested_again(finished, sample):
     folder, _ = finished
     before = (folder / "results.json").stat().st_mtime_ns
