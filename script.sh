@@ -6,8 +6,8 @@
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh VERB [sample|reddit]
 #
-# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, test. In a chain a step is skipped when its
-# output is there and its command and inputs are unchanged; named by its verb it always runs.
+# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, demo, table, test. In a chain a step
+# is skipped when its output is there and its command and inputs are unchanged; named by its verb it always runs.
 # Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
