@@ -6,13 +6,14 @@
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh VERB [sample|reddit]
 #
-# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, test. In a chain a step is skipped when its
-# output is there and its command and inputs are unchanged; named by its verb it always runs.
+# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, demo (in a browser), test.
+# In a chain a step is skipped when its output is there and its command and inputs are unchanged; named by its verb it
+# always runs.
 # Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 
 set_up() { # a .venv of our own unless one is active, and what the requirements file named by $1 pins
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
@@ -127,7 +128,7 @@ case "$verb" in
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
   download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | compare | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  data | classifier | compare | siamese | rank | report | demo) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac
