@@ -10,7 +10,9 @@ elsewhere, and sends nothing there.
 from __future__ import annotations
 
 import argparse
+import html
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from PIL import Image, ImageDraw
 import data_set
 import deza2015
 import metrics
-from rank_images import Source, read, score_all
+import pages
+from rank_images import COLUMNS, Source, read, score_all
 from siamese_net import SiameseNet, from_checkpoint
 from transforms import decode
 from utils import UserError, at_least, print_configuration, read_csv, run_main, select_device
@@ -32,7 +35,10 @@ ACCENT = "#d55e00"  # the window's colour: told from any other by the colour-bli
 INTRODUCTION = """The two pictures are from the test set: the ranker was not trained on them. How far a picture spread
 is its virality score, from how often it was submitted and how it was voted on against what was usual there and then."""
 
+ABOUT_RANKS = """Drop pictures here: they stay on the machine that serves this page. The most viral comes first, with
+the window in which the ranker looks at it, and how many of 100 training pictures score lower."""
 LOOKS = "The orange windows show where it looked."
+STYLE = "#ranked iframe { width: 100%; height: 90vh; border: 0 }"
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -42,26 +48,26 @@ def with_window(picture: Image.Image, box: list[float] | None) -> Image.Image:
     shown = picture.resize([max(1, round(side * scale)) for side in picture.size])
     if box is not None:
         x, y, w, h = (side * scale for side in box)
-        ImageDraw.Draw(shown).rectangle([x, y, x + w, y + h], outline=ACCENT, width=4)
+        for line, colour, width in ((2, "white", 8), (0, ACCENT, 4)):  # told from any ground
+            corners = [x - line, y - line, x + w + line, y + h + line]
+            ImageDraw.Draw(shown).rectangle(corners, outline=colour, width=width)
     return shown
 
 
-def rank_files(
-    paths: list[str] | None, model: SiameseNet, side: int, against: np.ndarray
-) -> tuple[list[tuple[Image.Image, str]], pd.DataFrame, str]:
-    """The pictures with their windows, the most viral first; their table; what could not be read, and why."""
-    sources = [Source(os.path.basename(path), path) for path in paths or []]
+def rank_files(sources: list[Source], model: SiameseNet, side: int, against: np.ndarray) -> tuple[str, str]:
+    """The leaderboard of the pictures as HTML, empty where there is none; what could not be read, and why.
+
+    `side` is that of the pictures which the model takes, `against` the scores for the percentile, lowest first.
+    """
     rows = [row for batch in score_all(model, sources, side, 2, None) for row in batch]
     ranked = sorted((row for row in rows if row[1] is not None), key=lambda row: -row[1])
-    table = pd.DataFrame([(path, score) for path, score, *_ in ranked], columns=["picture", "score"]).round(3)
-    table["more viral than … of 100 training pictures"] = [
-        round(float(np.searchsorted(against, score) / len(against) * 100), 1) for _, score, *_ in ranked
-    ]
-    shown = [
-        (with_window(read(Source(path, file)), box), f"{place}. {path}")
-        for place, (path, _, box, file, *_) in enumerate(ranked, start=1)
-    ]
-    return shown, table, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
+    percentiles = np.searchsorted(against, [row[1] for row in ranked]) / len(against) * 100
+    table = pd.DataFrame([[*row[:2], None, *(row[2] or [None] * 4)] for row in ranked], columns=COLUMNS)
+    table = table.assign(percentile=percentiles.round(1)).astype(dict.fromkeys(COLUMNS[1:], float))
+    pictures = [read(Source(*row[:1], *row[3:])) for row in ranked]
+    thumbnails, sizes = [pages.thumbnail(picture) for picture in pictures], [picture.size for picture in pictures]
+    page = pages.leaderboard_page(table, thumbnails, sizes, "Your pictures, ranked") if ranked else ""
+    return page, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
 
 
 # --- the game -------------------------------------------------------------------------------------------------------
@@ -76,9 +82,14 @@ class Game:
     model: float = 0
 
 
-def test_pictures(check_point: str, data_path: str) -> pd.DataFrame:
-    """The run's test_scores.csv, less the pictures that are not there. Raises UserError where there is no pair."""
-    table = read_csv(Path(check_point).parent / "test_scores.csv", ["img_id", "v_score", "score"])
+def held_out(check_point: str, data_path: str) -> pd.DataFrame:
+    """The run's test_scores.csv, less the pictures that are not there. Raises UserError where there is no pair, or the
+    data set is another: its training pictures may be this one's test pictures."""
+    scores = Path(check_point).parent / "test_scores.csv"
+    table = read_csv(scores, ["img_id", "v_score", "score"])
+    known = data_set.read_table(data_path, "data_set_iv", ["v_score"]).set_index("img_id")["v_score"]
+    if not np.allclose(known.reindex(table["img_id"]), table["v_score"]):
+        raise UserError(f"--data_path {data_path} is not the data set of {scores}: their virality scores differ")
     there = [data_set.picture_path(data_path, img_id).is_file() for img_id in table["img_id"]]
     if table.loc[there, "v_score"].nunique() < 2:
         raise UserError(f"--data_path {data_path} holds {sum(there)} of the run's {len(table)} test pictures: no pair")
@@ -102,12 +113,16 @@ def answer(game: Game, choice: int, table: pd.DataFrame) -> str:
         game.answered, game.rounds = True, game.rounds + 1
         game.you += choice == truth
         game.model += 0.5 if tie else believed == truth
-    verdict = "You are right" if choice == truth else "You are wrong"
-    model = "could not tell" if tie else f"said {names[believed]}: {'right' if believed == truth else 'wrong'}"
+    verdict = "Correct" if choice == truth else "Wrong"
+    model = (
+        "could not tell"
+        if tie
+        else f"chose the {names[believed]} one, {'correctly' if believed == truth else 'wrongly'}"
+    )
     return (
         f"### {verdict}: the {names[truth]} picture spread further.\n"
         f"Its virality score is {virality.max():.2f}, the other's {virality.min():.2f}. The model {model} "
-        f"(left {score.iloc[0]:.2f}, right {score.iloc[1]:.2f}). " + LOOKS * ("x" in table)
+        f"(its scores: left {score.iloc[0]:.2f}, right {score.iloc[1]:.2f}). " + LOOKS * ("x" in table)
     )
 
 
@@ -116,32 +131,29 @@ def score_board(game: Game) -> str:
 
     def row(name: str, right: float) -> str:
         if not game.rounds:
-            return f"| {name} | – | – |"
+            return f"| {name} | – |"
         low, high = metrics.wilson_interval(int(right), game.rounds)
-        return f"| {name} | {right:g} of {game.rounds} ({right / game.rounds:.0%}) | {low:.0%} to {high:.0%} |"
+        return f"| {name} | {right:g} of {game.rounds}: {right / game.rounds:.0%} ({low:.0%} to {high:.0%}) |"
 
-    return "\n".join([
-        "| | right | 95 % interval |", "|---|---|---|", row("You", game.you), row("The model", game.model),
-        f"| People, on Deza & Parikh's pairs | {deza2015.HUMANS:.2%} | |", f"| Chance | {deza2015.CHANCE:.0%} | |",
-    ])  # fmt: skip
+    others = [f"| Chance | {deza2015.CHANCE:.0%} |", f"| People, on Deza & Parikh's pairs | {deza2015.HUMANS:.2%} |"]
+    head = ["| | right so far (95 % interval) |", "|---|---|"]
+    return "\n".join([*head, row("You", game.you), row("The model", game.model), *others])
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
-def build_page(gr: Any, args: argparse.Namespace) -> Any:
-    """Both tabs. `gr` is Gradio."""
-    model, state = from_checkpoint(args.check_point)
-    model, side = model.to(select_device(args.device)), state["transform"]["side"]
-    if "train_scores" not in state:
-        raise UserError(f"--check_point {args.check_point} is of a run that has not finished: no percentile")
-    table, against = test_pictures(args.check_point, args.data_path), state["train_scores"].numpy()
+def uploaded(payload: Any) -> list[Source]:
+    """What was dropped in, under the names that it had there: in its paths Gradio leaves out `<`, quotes and others."""
+    return [Source(file.orig_name or os.path.basename(file.path), file.path) for file in payload or []]
+
+
+def game_tab(gr: Any, page: Any, table: pd.DataFrame, data_path: str) -> None:
+    """`gr` is Gradio, `page` the Blocks that the tab is in, `table` the pictures to play with."""
     boxes = table[["x", "y", "w", "h"]].to_numpy().tolist() if "x" in table else [None] * len(table)
 
     def pictures(game: Game, windows: bool) -> list[Image.Image]:
-        paths = [data_set.picture_path(args.data_path, table["img_id"].iloc[row]) for row in game.pair]
-        return [
-            with_window(decode(path), boxes[row] if windows else None)
-            for path, row in zip(paths, game.pair, strict=True)
-        ]
+        paths = [data_set.picture_path(data_path, table["img_id"].iloc[row]) for row in game.pair]
+        found = [boxes[row] if windows else None for row in game.pair]
+        return [with_window(decode(path), box) for path, box in zip(paths, found, strict=True)]
 
     def new_round(game: Game) -> list:
         game.pair, game.answered = draw_pair(table, np.random.default_rng()), False
@@ -153,43 +165,53 @@ def build_page(gr: Any, args: argparse.Namespace) -> Any:
         may_not = [gr.update(interactive=False)] * 2
         return [game, *pictures(game, True), said, score_board(game), *may_not, gr.update(interactive=True)]
 
-    with gr.Blocks(title="Image virality", analytics_enabled=False) as page:
+    gr.Markdown("### Which of the two spread further?\n" + INTRODUCTION)
+    game = gr.State(Game())
+    sides, buttons = [], []
+    with gr.Row():
+        for name in ("Left", "Right"):
+            with gr.Column(min_width=280):
+                sides.append(gr.Image(label=name, interactive=False, height=300, buttons=[], elem_id=name.lower()))
+                buttons.append(gr.Button(f"{name} spread further", variant="primary"))
+    said = gr.Markdown(elem_id="said")
+    following = gr.Button("Next pair", interactive=False)
+    board = gr.Markdown(score_board(Game()), elem_id="board")
+    shown = [game, *sides, said, board, *buttons, following]
+    for choice, button in enumerate(buttons):
+        button.click(lambda game, choice=choice: choose(choice, game), game, shown, show_progress="hidden")
+    following.click(new_round, game, shown, show_progress="hidden")
+    page.load(new_round, game, shown, show_progress="hidden")
+
+
+def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray) -> None:
+    """`gr` is Gradio; the rest is rank_files's."""
+
+    def show(sources: list[Source]) -> list:
+        page, unreadable = rank_files(sources, model, side, against)
+        frame = f'<iframe title="Ranked" sandbox="allow-scripts" srcdoc="{html.escape(page)}"></iframe>' if page else ""
+        return [frame, gr.update(value=unreadable, visible=bool(unreadable))]
+
+    gr.Markdown(ABOUT_RANKS)
+    files = gr.File(label="Pictures", file_count="multiple", elem_id="files")
+    files.preprocess = uploaded
+    faults = gr.Textbox(label="Not ranked", visible=False, interactive=False, elem_id="faults")
+    files.change(show, files, [gr.HTML(elem_id="ranked"), faults])
+
+
+def build_page(gr: Any, args: argparse.Namespace) -> Any:
+    """Both tabs. `gr` is Gradio."""
+    model, state = from_checkpoint(args.check_point)
+    model, side = model.to(select_device(args.device)), state["transform"]["side"]
+    if "train_scores" not in state:
+        raise UserError(f"--check_point {args.check_point} is of a run that has not finished: no percentile")
+    table = held_out(args.check_point, args.data_path)
+    # What was dropped in is deleted within the hour.
+    with gr.Blocks(title="Image virality", analytics_enabled=False, delete_cache=(600, 3000)) as page:
         gr.Markdown("# Image virality\nWhich pictures spread, and where in them that shows.")
         with gr.Tab("The game"):
-            gr.Markdown("### Which of the two spread further?\n" + INTRODUCTION)
-            game = gr.State(Game())
-            with gr.Row():
-                sides = [
-                    gr.Image(label=name, interactive=False, height=320, buttons=[], elem_id=name.lower())
-                    for name in ("Left", "Right")
-                ]
-            with gr.Row():
-                buttons = [gr.Button(f"{name} spread further", variant="primary") for name in ("Left", "Right")]
-            said = gr.Markdown(elem_id="said")
-            following = gr.Button("Next pair", interactive=False)
-            board = gr.Markdown(score_board(Game()), elem_id="board")
-            shown = [game, *sides, said, board, *buttons, following]
-            for choice, button in enumerate(buttons):
-                button.click(lambda game, choice=choice: choose(choice, game), game, shown, show_progress="hidden")
-            following.click(new_round, game, shown, show_progress="hidden")
-            page.load(new_round, game, shown, show_progress="hidden")
+            game_tab(gr, page, table, args.data_path)
         with gr.Tab("Rank your pictures"):
-            gr.Markdown("Drop pictures here. They stay on the machine that serves this page.")
-            files = gr.File(label="Pictures", file_count="multiple", elem_id="files")
-            faults = gr.Textbox(label="Not ranked", visible=False, interactive=False, elem_id="faults")
-            gallery = gr.Gallery(
-                label="Most viral first, with what the ranker looks at",
-                columns=3,
-                object_fit="contain",
-                elem_id="ranked",
-            )
-            ranks = gr.Dataframe(label="Scores", interactive=False, elem_id="scores", wrap=True)
-
-            def show(paths: list[str] | None) -> list:
-                shown, table, unreadable = rank_files(paths, model, side, against)
-                return [shown, table, gr.update(value=unreadable, visible=bool(unreadable))]
-
-            files.change(show, files, [gallery, ranks, faults])
+            rank_tab(gr, model, side, state["train_scores"].numpy())
     return page
 
 
@@ -205,24 +227,31 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def serve(page: Any, gr: Any, host: str, port: int) -> None:
+    """Until Ctrl-C."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # the system's: none is fetched
+    theme = gr.themes.Default(primary_hue="blue", **fonts).set(button_primary_background_fill="*primary_600")
+    # Without _frontend it does not give up where its own page takes more than three seconds, as on a busy machine.
+    quietly = {"quiet": True, "share": False, "prevent_thread_lock": True, "footer_links": [], "_frontend": False}
+    try:
+        page.launch(server_name=host, server_port=port, theme=theme, css=STYLE, **quietly)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--port {port} on --host {host} cannot be had: {error}") from error
+    print(f"http://{host}:{port} – Ctrl-C ends it", flush=True)
+    page.block_thread()
+
+
 def main() -> None:
     args = parse_arguments()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
-    print_configuration(args, "demo")
-    page = build_page(gr, args)
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none is fetched
-    try:
-        page.launch(
-            server_name=args.host, server_port=args.port, share=False, theme=theme, quiet=True, prevent_thread_lock=True
-        )
-    except OSError as error:
-        raise UserError(f"--port {args.port} on --host {args.host} cannot be had: {error}") from error
-    print(f"http://{args.host}:{args.port} – Ctrl-C ends it", flush=True)
-    page.block_thread()
+    with tempfile.TemporaryDirectory(prefix="image-virality-") as uploads:  # nobody else's to read; gone at the end
+        # Before Gradio is imported. It asks itself whether it is up: no proxy could answer that.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "no_proxy": "*"}
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
+        print_configuration(args, "demo")
+        serve(build_page(gr, args), gr, args.host, args.port)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ case "$verb" in
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
   download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | compare | siamese | rank | report) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  data | classifier | compare | siamese | rank | report | demo) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac

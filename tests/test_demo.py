@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import urllib.request
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run, run_here
+from conftest import run_here
 from PIL import Image
 
 import demo
@@ -25,7 +26,7 @@ def finished(sample, tmp_path_factory):
     """A run of one epoch."""
     folder = tmp_path_factory.mktemp("run")
     words = ["--data_path", sample, "--save_dir", folder, "--weights", "none", "--image_size", 64, "--epochs", 1]
-    done = run("train_siamese.py", *words)
+    done = run_here("train_siamese.py", *words)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -42,24 +43,26 @@ def test_a_pair_is_of_two_viralities_and_either_side_may_win():
 def test_both_scores_are_kept_and_a_pair_counts_once():
     table = pd.DataFrame({"v_score": [0.0, 1.0, 2.0], "score": [0.5, 0.1, 0.1]})
     game = demo.Game((0, 1), answered=False)
-    assert "You are right: the right picture" in demo.answer(game, 1, table)
+    assert "Correct: the right picture" in demo.answer(game, 1, table)
     assert (game.rounds, game.you, game.model) == (1, 1, 0)
     demo.answer(game, 0, table)  # a second click
     assert (game.rounds, game.you, game.model) == (1, 1, 0)
     game.pair, game.answered = (1, 2), False
     said = demo.answer(game, 0, table)
-    assert "You are wrong" in said and "could not tell" in said
+    assert said.startswith("### Wrong: the right picture") and "could not tell" in said
     assert (game.rounds, game.you, game.model) == (2, 1, 0.5)
     board = demo.score_board(game)
-    assert "| You | 1 of 2 (50%) | 9% to 91% |" in board and "60.12%" in board
+    assert "| You | 1 of 2: 50% (9% to 91%) |" in board and "60.12%" in board
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"--check_point": "nowhere.pt"}, "nowhere.pt"),
-        ({"--data_path": "nowhere"}, "--data_path nowhere holds 0"),
-        ({"--device": "tpu"}, "tpu"),
+        ({"--data_path": "nowhere"}, "--data_path nowhere is not a folder"),
+        ({"--device": "tpu"}, "--device tpu"),
+        ({"--port": "http"}, "--port"),
+        ({"--port": "70000"}, "--port 70000"),
     ],
 )
 def test_bad_flags_are_named_in_one_line(sample, finished, change, named):
@@ -67,7 +70,19 @@ def test_bad_flags_are_named_in_one_line(sample, finished, change, named):
     flags = {"--check_point": finished / "best.pt", "--data_path": sample} | change
     done = run_here("demo.py", *(word for pair in flags.items() for word in pair))
     assert done.returncode == 2
-    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert named in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1 or done.stderr.startswith("usage: demo.py")
+
+
+def test_another_data_set_than_the_run_s_is_refused(sample, finished, tmp_path):
+    (tmp_path / "datasets").mkdir()
+    table = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
+    table.assign(v_score=table["v_score"] + 1).to_csv(tmp_path / "datasets" / "data_set_iv.csv", index=False)
+    with pytest.raises(utils.UserError, match=f"--data_path {tmp_path} is not the data set of"):
+        demo.held_out(str(finished / "best.pt"), str(tmp_path))
+    with pytest.raises(utils.UserError, match=r"holds 0 of the run's \d+ test pictures: no pair"):
+        shutil.copy(sample / "datasets" / "data_set_iv.csv", tmp_path / "datasets")
+        demo.held_out(str(finished / "best.pt"), str(tmp_path))
 
 
 def test_without_gradio_it_says_what_to_install(sample, finished, monkeypatch):
@@ -110,6 +125,14 @@ def open_page(browser, address, width):
     wait(browser, lambda: len(browser.find_elements("css selector", "#left img, #right img")) == 2)
 
 
+def press(browser, name, width):
+    """By mouse on the wide screen, by the keyboard on the narrow one."""
+    from selenium.webdriver.common.keys import Keys
+
+    wait(browser, lambda: button(browser, name).is_enabled())
+    button(browser, name).click() if width > 500 else button(browser, name).send_keys(Keys.ENTER)
+
+
 def button(browser, name):
     return next(each for each in browser.find_elements("tag name", "button") if each.text == name)
 
@@ -128,13 +151,11 @@ def test_five_rounds_of_the_game(browser, address, width):
     open_page(browser, address, width)
     for rounds in range(1, 6):
         side = ("Left", "Right")[rounds % 2]
-        wait(browser, lambda side=side: button(browser, f"{side} spread further").is_enabled())
-        button(browser, f"{side} spread further").click()
-        wait(browser, lambda rounds=rounds: f"of {rounds} (" in browser.find_element("id", "board").text)
+        press(browser, f"{side} spread further", width)
+        wait(browser, lambda rounds=rounds: f"of {rounds}:" in browser.find_element("id", "board").text)
         assert "picture spread further" in browser.find_element("id", "said").text
         if rounds < 5:
-            wait(browser, lambda: button(browser, "Next pair").is_enabled())
-            button(browser, "Next pair").click()
+            press(browser, "Next pair", width)
     board = browser.find_element("id", "board").text
     assert "The model" in board and "60.12%" in board
     check_quiet(browser, address)
@@ -142,19 +163,25 @@ def test_five_rounds_of_the_game(browser, address, width):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pictures_dropped_in_are_ranked_and_what_is_none_is_named(browser, address, tmp_path, width):
-    names = ["<img src=x onerror=alert(1)>.jpg", 'it\'s "quoted" & ünïcode 🐈.jpg', "x" * 150 + ".jpg"]
+    names = ["<img src=x onerror=alert(1)>.jpg", 'it\'s "quoted" & ünïcode 🐈.jpg', "x" * 196 + ".jpg"]
     for number, name in enumerate(names):
         Image.effect_noise((90, 60), 40 + 30 * number).convert("RGB").save(tmp_path / name)
-    (tmp_path / "no picture.jpg").write_text("<b>text</b>")
+    (tmp_path / "<b>none.jpg").write_text("<b>text</b>")
     open_page(browser, address, width)
     wait(browser, lambda: browser.find_elements("css selector", "button[role=tab]"))
     tabs = browser.find_elements("css selector", "button[role=tab]")
     next(each for each in tabs if each.text == "Rank your pictures").click()
     wait(browser, lambda: browser.find_elements("css selector", "#files input[type=file]"))
-    dropped = "\n".join(str(tmp_path / name) for name in [*names, "no picture.jpg"])
+    dropped = "\n".join(str(tmp_path / name) for name in [*names, "<b>none.jpg"])
     browser.find_element("css selector", "#files input[type=file]").send_keys(dropped)
-    wait(browser, lambda: len(browser.find_elements("css selector", "#ranked img")) >= 3)
-    wait(browser, lambda: "x" * 100 in browser.find_element("id", "scores").text)
     faults = wait(browser, lambda: browser.find_element("css selector", "#faults textarea").get_property("value"))
-    assert faults == "no picture.jpg cannot be read: not a picture"
+    assert faults == "<b>none.jpg cannot be read: not a picture"
+    browser.switch_to.frame(wait(browser, lambda: browser.find_elements("css selector", "#ranked iframe"))[0])
+    try:
+        shown = wait(browser, lambda: browser.find_elements("css selector", ".card .name"))
+        assert sorted(each.get_property("textContent") for each in shown) == sorted(names)
+        assert len(browser.find_elements("css selector", ".card rect.over")) == len(names)  # the windows
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    finally:
+        browser.switch_to.default_content()
     check_quiet(browser, address)
