@@ -112,6 +112,17 @@ demo() { # the game and your own pictures, in a browser
   python demo.py --check_point "$OUT/siamese_1/best.pt" --data_path "$DATA"
 }
 
+table() { # the rankers of both recipes and all types, on three splits each: hours on two cores
+  local recipe
+  for recipe in modern singh2016; do
+    for type in 0 1 2; do
+      python train_siamese.py --data_path "$DATA" --recipe "$recipe" --model_type "$type" --seeds 0 1 2 "${TRAIN[@]}" \
+        --epochs 20 --check_point last --save_dir "$OUT/table/${recipe}_$type"
+    done
+  done
+  python summary.py "$OUT/table"
+}
+
 everything() { # $1: how the pictures come, `sample` or `download`
   CHAIN=1
   set_up requirements.txt
@@ -127,7 +138,7 @@ case "$verb" in
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
   download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | compare | siamese | rank | report | demo) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  data | classifier | compare | siamese | rank | report | demo | table) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac
