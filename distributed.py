@@ -129,7 +129,10 @@ def _spread(forward: Callable, compiled: bool) -> Callable:
         for module in network.modules():
             module.__class__ = _OF_THE_WHOLE_BATCH.get(type(module), type(module))
         forward = DistributedDataParallel(_Method(forward), forward_sync_buffers=False, gradient_as_bucket_view=True)
-    return torch.compile(forward) if compiled else forward
+    if not compiled:
+        return forward
+    torch._dynamo.config.suppress_errors = True  # without a compiler it warns and computes as ever
+    return torch.compile(forward)
 
 
 class _Method(nn.Module):

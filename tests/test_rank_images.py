@@ -9,8 +9,10 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from PIL import Image
 import rank_images
 import siamese_net
 import transforms
+import utils
 from siamese_net import SiameseNet, boxes
 from utils import UserError, save_checkpoint
 
@@ -313,6 +316,51 @@ def test_decoding_stays_no_further_ahead_than_it_is_told(folder):
         next(pictures)
     assert taken <= 100 + 24 + 2 * rank_images.CHUNK
     pictures.close()
+
+
+MANY = 200_000
+
+
+def ranked(words: list, kill_at: float = np.inf, journal: Path | None = None) -> tuple[int, int]:
+    """Run the command, killed once the journal has `kill_at` lines; its exit status and peak memory in kB."""
+    ranking = subprocess.Popen(
+        [sys.executable, "rank_images.py", *map(str, words)], cwd=utils.ROOT, stdout=subprocess.DEVNULL
+    )
+    while kill_at < np.inf and (not journal.exists() or journal.read_bytes().count(b"\n") < kill_at):
+        assert ranking.poll() is None
+        time.sleep(0.5)
+    if kill_at < np.inf:
+        ranking.kill()
+    _, status, usage = os.wait4(ranking.pid, 0)
+    ranking.returncode = os.waitstatus_to_exitcode(status)
+    return ranking.returncode, usage.ru_maxrss
+
+
+@pytest.mark.slow
+def test_a_hundred_times_as_many_pictures_take_little_more_memory_and_a_kill_loses_none(folder, tmp_path):
+    config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": SIZE}
+    state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE)}
+    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(weights="none", **config).state_dict()})
+    files, peaks = sorted(folder.glob("*.jpg")), []
+    (tmp_path / "many").mkdir()
+    for n in (2_000, MANY):
+        paths = [tmp_path / "many" / f"{i:06}.jpg" for i in range(n)]
+        for i, path in enumerate(paths):
+            if not path.exists():
+                os.link(files[i % len(files)], path)
+        (tmp_path / f"{n}.txt").write_text("\n".join(map(str, paths)))
+        output = tmp_path / "out" / f"{n}.csv"
+        words = [tmp_path / f"{n}.txt", "--check_point", tmp_path / "best.pt", "--output", output, "--device", "cpu"]
+        peaks.append(0)
+        if n == MANY:
+            journal = output.with_name(f".{output.name}.{utils.sha256(tmp_path / 'best.pt')[:12]}.part")
+            code, peaks[-1] = ranked(words, n / 2, journal)
+            assert code == -signal.SIGKILL and not output.exists()
+        code, peak = ranked(words)
+        peaks[-1] = max(peaks[-1], peak)
+        assert code == 0 and sorted(pd.read_csv(output)["path"]) == list(map(str, paths))
+    print(f"peak memory: {peaks[0] / 1000:.0f} MB for 2,000, {peaks[1] / 1000:.0f} MB for {MANY:,}")
+    assert peaks[1] - peaks[0] < 300_000
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
