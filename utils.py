@@ -50,7 +50,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         code = _code_of(main)
-    if code:
+    if code not in (0, 130):
         time.sleep(10)  # torchrun ends this process here where rank 0 has stopped, as it does for the same reason
         print(said.getvalue(), end="", file=sys.stderr)
     sys.exit(code)
