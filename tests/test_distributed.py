@@ -126,6 +126,7 @@ def test_two_processes_learn_what_one_does_augmented_and_with_dropout(steps, nam
 
 
 # --- the training scripts -------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_ranker_begun_by_one_process_and_ended_by_two_is_the_one_of_one_process(double, sample, tmp_path):
     def words(name, *more):
         flags = ["--data_path", sample, "--save_dir", tmp_path / name, "--batch_size", 42, "--epochs", 3, *FLAGS]
@@ -188,6 +189,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_rank_each_picture_once_and_go_on_with_what_others_have_left(pictures, tmp_path):
     config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": 64}
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(64)}
