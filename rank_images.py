@@ -478,7 +478,7 @@ def main() -> None:
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
     model, state = from_checkpoint(args.check_point)
-    model, side = model.to(device, memory_format=torch.channels_last), state["transform"]["side"]
+    model, side = model.to(device), state["transform"]["side"]
     sources = list_sources(args.source)
     if (first := next(sources, None)) is None:
         raise UserError(f"{args.source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}, or .tar of them)")

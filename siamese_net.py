@@ -128,7 +128,7 @@ class SiameseNet(nn.Module):
         self.window_size = max(64, round(image_size * 0.75)) if recipe == "modern" else image_size
         build = _modern if recipe == "modern" else _singh2016
         self.ranknet, self.locnet = build(model_name, model_type, weights)
-        self.to(memory_format=torch.channels_last)  # on a CPU 1.3 times as fast for AlexNet, on CUDA for both
+        self.to(memory_format=torch.channels_last)  # on a CPU AlexNet trains 4 to 30 % faster
 
     def score(self, pictures: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Pictures (n, 3, h, w), normalised → scores (n,), windows (n, 3: s, t_x, t_y) and glimpse scores (n,).

@@ -288,8 +288,7 @@ def fit(args: argparse.Namespace, locnet: dict[str, Tensor] | None) -> tuple[Dat
     data = Data(args)
     resumed = resume_point(args, "siamese")
     weights = "none" if resumed else args.weights
-    model = SiameseNet(args.model_name, args.model_type, weights, args.recipe, args.image_size)
-    model.to(device, memory_format=torch.channels_last)  # on a CPU training gains 4 %, scoring 15 %
+    model = SiameseNet(args.model_name, args.model_type, weights, args.recipe, args.image_size).to(device)
     if locnet and model.locnet:
         model.locnet.load_state_dict(locnet)
     freeze(model, args)
