@@ -321,6 +321,7 @@ def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total
     done, listed = open_journal(journal), set()
     for other in others:
         done.update(key(row[0]) for _, row in journal_rows(other))
+    distributed.barrier()  # all have read the journals before one of them grows
     if done:
         print(f"going on: {len(done)} pictures are scored")
 

@@ -189,7 +189,6 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_two_processes_rank_each_picture_once_and_go_on_with_what_others_have_left(pictures, tmp_path):
     config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": 64}
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(64)}
