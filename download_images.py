@@ -48,7 +48,7 @@ import warnings
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -190,7 +190,7 @@ class Ledger:
         self.write()
         self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
-    def record(self, row: dict[str, str], part: str | None = None) -> None:
+    def record(self, row: dict[str, str], part: Path | None = None) -> None:
         """Append a row; then, for a picture that was had, give its .part file its name."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow([row[column] for column in COLUMNS])
@@ -201,7 +201,7 @@ class Ledger:
             if os.write(self.file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             if part is not None:
-                os.replace(part, f"{self.images}/{row['img_id']}.jpg")
+                os.replace(part, self.picture(row["img_id"]))
             self.rows[row["img_id"]] = row
 
     def close(self) -> None:
@@ -525,7 +525,7 @@ def body(run: Run, response: urllib3.BaseHTTPResponse, max_bytes: int, seconds: 
             return
 
 
-def save(pieces: Iterable[bytes], path: str | Path) -> bytes:
+def save(pieces: Iterable[bytes], path: Path) -> bytes:
     """Write a body to a file as it arrives. The whole of it."""
     whole = []
     with open(path, "wb", buffering=0) as file:
@@ -539,7 +539,7 @@ def save(pieces: Iterable[bytes], path: str | Path) -> bytes:
 # --- what the answer holds ------------------------------------------------------------------------------------------
 def receive_picture(run: Run, task: Task, response: urllib3.BaseHTTPResponse) -> bool:
     """Keep a picture, if it is one and whole: first in a .part file, then in the ledger, then under its name."""
-    args, part = run.args, f"{run.ledger.images}/{task.name}.part"
+    args, part = run.args, run.ledger.images / f"{task.name}.part"
     try:
         data = save(body(run, response, args.max_bytes, args.max_seconds), part)
         try:
@@ -555,8 +555,7 @@ def receive_picture(run: Run, task: Task, response: urllib3.BaseHTTPResponse) ->
         facts = {"http_status": response.status, "sha256": kept, "bytes": len(data), "width": width, "height": height}
         run.ledger.record(new_row(task, status, **facts), part)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
+        part.unlink(missing_ok=True)
         raise
     return True
 

@@ -18,53 +18,43 @@ import pages
 from utils import UserError, read_json, run_main, write_csv
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """results.json; of a run with several seeds or folds, the means of seeds.json in its shape, with `several`."""
+    if not (folder / "seeds.json").is_file():
+        return read_json(folder / "results.json")
+    found = read_json(folder / "seeds.json")
+    measures = {name: value for name, value in found.items() if isinstance(value, dict) and "mean" in value}
+    several = measures["pair_accuracy" if "pair_accuracy" in measures else "accuracy"]
+    test = {name: value["mean"] for name, value in measures.items()}
+    test |= {f"{name}_{end}": value.get(end) for name, value in measures.items() for end in ("low", "high")}
+    about = {"configuration": found["configuration"], "n": found["n"], "train_seconds": test["seconds"]}
+    return about | {"test": test, "several": {"std": several["std"], "runs": several["n"]}}
+
+
 def row_of(folder: Path) -> dict[str, Any]:
-    """What a run's results.json says, in one row: the test figure with its interval, and what it stands beside."""
-    if (folder / "seeds.json").is_file():
-        return row_of_seeds(folder)
-    results = read_json(folder / "results.json")
+    """What a run's results say, in one row: the test figure with its interval, and what it stands beside.
+
+    Over several seeds or folds: the mean, its interval, the standard deviation.
+    """
+    results = read_results(folder)
     test, config = results["test"], results["configuration"]
     siamese = "pair_accuracy" in test
     measure = "pair_accuracy" if siamese else "accuracy"
-    beside = {"chance": 0.5 if siamese else 1 / max(1, len(results.get("classes", []))), "noise ceiling": None}
-    if "noise_ceiling" in test:
-        beside["noise ceiling"] = test["noise_ceiling"]
+    classes = len(results.get("classes", []))
     return {
         "run": folder.name,
         "model": config["model_name"],
         "measure": "test pair accuracy" if siamese else "test accuracy",
         "value": test[measure],
+        **results.get("several", {}),
         "low": test[f"{measure}_low"],
         "high": test[f"{measure}_high"],
         "n": results["n"]["test"],
-        **beside,
+        "chance": 0.5 if siamese else 1 / classes if classes else None,
+        "noise ceiling": test.get("noise_ceiling"),
         "pointing": test.get("pointing_accuracy"),
         "scale": test.get("mean_scale"),
         "seconds": results["train_seconds"],
-    }
-
-
-def row_of_seeds(folder: Path) -> dict[str, Any]:
-    """The same of a run over several seeds or folds: the mean, its interval, the standard deviation."""
-    summary = read_json(folder / "seeds.json")
-    siamese = "pair_accuracy" in summary
-    measure = summary["pair_accuracy" if siamese else "accuracy"]
-    mean_of = {name: value["mean"] for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
-    return {
-        "run": folder.name,
-        "model": summary["configuration"]["model_name"],
-        "measure": "test pair accuracy" if siamese else "test accuracy",
-        "value": measure["mean"],
-        "std": measure["std"],
-        "runs": measure["n"],
-        "low": measure.get("low"),
-        "high": measure.get("high"),
-        "n": summary["n"]["test"],
-        "chance": 0.5 if siamese else None,
-        "noise ceiling": mean_of.get("noise_ceiling"),
-        "pointing": mean_of.get("pointing_accuracy"),
-        "scale": mean_of.get("mean_scale"),
-        "seconds": mean_of["seconds"],
     }
 
 

@@ -383,7 +383,7 @@ def train_many(args: argparse.Namespace, train: Callable[[argparse.Namespace], d
         from scipy import stats
 
         half = stats.t.ppf(0.975, len(table) - 1) * summary["std"] / len(table) ** 0.5
-        summary = summary.assign(**{"low": summary["mean"] - half, "high": summary["mean"] + half})
+        summary = summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
     about = {"configuration": vars(args), "n": found[0]["n"], "runs": parts}
     write_json(Path(args.save_dir) / "seeds.json", {**about, **summary.to_dict("index")})
     print(f"over {len(table)} runs, mean ± standard deviation (95 % interval of the mean):")

@@ -88,8 +88,6 @@ def penalty():
 
 def main():
     distributed.join("cpu")
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double
     found = {
         "all pairs": siamese(20, "--model_type", "1"),
         "pair mode": siamese(5, "--model_type", "0", "--pair_mode", "4"),
@@ -106,12 +104,12 @@ utils.run_main(main)
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory):
+def steps(double, tmp_path_factory):
     """What one process and two find, by name: the losses of the first steps; a gradient."""
     folder, found = tmp_path_factory.mktemp("steps"), []
     (folder / "steps.py").write_text(STEPS)
     for words in ([], TORCHRUN):
-        done = run(*words, folder / "steps.py", folder / "found.json", env=ENVIRONMENT)
+        done = run(*words, double, folder / "steps.py", folder / "found.json", env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         found.append(json.loads((folder / "found.json").read_text()))
     return found
