@@ -8,6 +8,11 @@ plain loop (pictures decoded in every epoch, one side of a pair after the other,
 The measurements take turns, round after round, and the median is told with the lowest and highest round: what else runs
 on the machine shows as a spread. A ratio is the median over the rounds of ratios within a round. Some minutes on two
 cores. Written into --output: benchmark.json and benchmark.png.
+
+    python benchmark.py --to_accuracy D [--model_type 0] [--image_size 128] [--seeds 0 1 2]
+
+On the data set D: how long the plain loop takes for ten epochs of pair mode 4, and how long train_siamese.py takes with
+its defaults, decoding included, to be as right on the validation pictures. Written into --output: to_accuracy.json.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 import data_set
+import losses
 import rank_images
 import train_classifier
 import train_siamese
@@ -55,6 +61,7 @@ from utils import (
 )
 
 PICTURE = (500, 400)  # width and height in pixels
+PLAIN_EPOCHS = 10  # of pair mode 4, that --to_accuracy gives the plain loop
 LIMIT, DECODING, PLAIN, OURS = "network alone", "decoding alone", "plain loop", "ours"
 
 
@@ -206,23 +213,34 @@ def our_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
 def plain_siamese(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
     """What one writes first: a data set of pairs that decodes, a loader, and both sides one after the other in fp32."""
     model = new_siamese(bench, args)[0].to(memory_format=torch.contiguous_format)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
+    optimiser = plain_optimiser(model, args)
     pairs = Reddit_Img_Pair(bench.folder, "train", "4", transform=plain_transform(args.image_size))
-    batches = endless(plain_loader(bench, pairs))
+    batches = endless(plain_loader(pairs, args))
 
     def work() -> float:
         (first, second), target = next(batches)
-        model.train()
-        sides = [model.score(side.to(bench.device)) for side in (first, second)]
-        target = target.to(bench.device)
-        loss = sum(
-            train_siamese.losses.ranknet_loss(a, b, target) for a, b in zip(*(s[::2] for s in sides), strict=True)
-        )
-        step(optimiser, loss)
-        loss.item()  # for the log, in every step
+        plain_step(model, optimiser, first, second, target)
         return 2 * len(first)
 
     return work
+
+
+def plain_optimiser(model: nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
+
+
+def plain_step(
+    model: SiameseNet, optimiser: torch.optim.Optimizer, first: Tensor, second: Tensor, target: Tensor
+) -> None:
+    model.train()
+    device = next(model.parameters()).device
+    (first, _, glimpse_1), (second, _, glimpse_2) = (model.score(side.to(device)) for side in (first, second))
+    target = target.to(device)
+    loss = losses.ranknet_loss(first, second, target)
+    if glimpse_1 is not None:
+        loss = loss + losses.ranknet_loss(glimpse_1, glimpse_2, target)
+    step(optimiser, loss)
+    loss.item()  # for the log, in every step
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -241,8 +259,8 @@ def plain_transform(image_size: int) -> Callable[[Image.Image], Tensor]:
     return transform
 
 
-def plain_loader(bench: Bench, items: Any) -> DataLoader:
-    return DataLoader(items, bench.args.batch_size, shuffle=True, drop_last=len(items) > bench.args.batch_size)
+def plain_loader(items: Any, args: argparse.Namespace) -> DataLoader:
+    return DataLoader(items, args.batch_size, shuffle=True, drop_last=len(items) > args.batch_size)
 
 
 def endless(loader: DataLoader) -> Iterator[Any]:
@@ -307,9 +325,9 @@ def our_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float
 
 def plain_classifier(bench: Bench, args: argparse.Namespace) -> Callable[[], float]:
     model = new_classifier(bench, args).to(memory_format=torch.contiguous_format)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
+    optimiser = plain_optimiser(model, args)
     items = Reddit_Images_for_Classification(bench.folder, "train", transform=plain_transform(args.image_size))
-    batches = endless(plain_loader(bench, items))
+    batches = endless(plain_loader(items, args))
 
     def work() -> float:
         batch, target = next(batches)
@@ -379,6 +397,77 @@ def ranking(bench: Bench) -> Iterator[Measure]:
     yield decoding(bench, group, side)
     yield Measure(group, PLAIN, plain_scoring(bench, args))
     yield Measure(group, OURS, ours)
+
+
+# --- the time to an accuracy ------------------------------------------------------------------------------------------
+def to_accuracy(args: argparse.Namespace, device: torch.device, output: Path) -> None:
+    """Print and write, for each seed, the seconds of the plain loop and of ours to the accuracy that it reaches."""
+    rows = []
+    for seed in args.seeds:
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            data_path = Path(folder)  # the pictures are still to be decoded there
+            for name in ("datasets", "images"):
+                (data_path / name).symlink_to((Path(args.to_accuracy) / name).resolve())
+            wanted = accuracy_arguments(args, data_path, seed)
+            plain, accuracy = plain_to_accuracy(wanted, device)
+            print(f"seed {seed}: the plain loop is right on {accuracy:.4f} of the pairs in {plain:.1f} s", flush=True)
+            ours, epochs, reached = ours_to_accuracy(wanted, device, accuracy)
+        if reached < accuracy:
+            print(f"seed {seed}: ours is right on {reached:.4f} at the most, in {ours:.1f} s: not reached")
+        else:
+            print(f"seed {seed}: ours on {reached:.4f} in {ours:.1f} s, {epochs} epochs: {plain / ours:.2f} times")
+        rows.append({"seed": seed, "plain_seconds": plain, "plain_accuracy": accuracy, "ours_seconds": ours,
+                     "ours_accuracy": reached, "ours_epochs": epochs, "ratio": plain / ours})  # fmt: skip
+    if all(row["ours_accuracy"] >= row["plain_accuracy"] for row in rows):
+        found = spread([row["ratio"] for row in rows])
+        print(f"the plain loop takes {found['median']:.2f} times as long ({found['low']:.2f} to {found['high']:.2f})")
+    write_json(output / "to_accuracy.json", {"environment": environment(device), "seeds": rows})
+
+
+def accuracy_arguments(args: argparse.Namespace, data_path: Path, seed: int) -> argparse.Namespace:
+    """The defaults of train_siamese.py but for what the network is to see."""
+    words = ["--data_path", data_path, "--weights", "none", "--seed", seed, "--device", args.device]
+    words += ["--model_type", args.model_type, "--image_size", args.image_size, "--num_workers", args.num_workers]
+    return train_siamese.parse_arguments([str(word) for word in words])
+
+
+def plain_to_accuracy(args: argparse.Namespace, device: torch.device) -> tuple[float, float]:
+    """Seconds that ten epochs take, and the accuracy on the validation pairs then, whose time does not count."""
+    seed_everything(args.seed)
+    model = SiameseNet(weights="none", model_type=args.model_type, image_size=args.image_size).to(device)
+    model.to(memory_format=torch.contiguous_format)
+    start = time.perf_counter()
+    pairs = Reddit_Img_Pair(args.data_path, "train", "4", transform=plain_transform(args.image_size), seed=args.seed)
+    loader, optimiser = plain_loader(pairs, args), plain_optimiser(model, args)
+    scheduler = train_siamese.build_scheduler(optimiser, args, PLAIN_EPOCHS * len(loader))
+    for epoch in range(PLAIN_EPOCHS):
+        model.set_progress(min(1.0, epoch / (0.6 * PLAIN_EPOCHS)))
+        pairs.redraw(args.seed + epoch)
+        for (first, second), target in loader:
+            plain_step(model, optimiser, first, second, target)
+            scheduler.step()
+    synchronise(device)
+    seconds = time.perf_counter() - start
+    data = train_siamese.Data(argparse.Namespace(**vars(args) | {"cache": "off"}))
+    return seconds, train_siamese.validate(model, data, args)[0]["val_pair_accuracy"]
+
+
+def ours_to_accuracy(args: argparse.Namespace, device: torch.device, accuracy: float) -> tuple[float, int, float]:
+    """Seconds, from decoding on and with the validation after each epoch, the epochs, and the accuracy reached."""
+    seed_everything(args.seed)
+    model = SiameseNet(weights="none", model_type=args.model_type, image_size=args.image_size).to(device)
+    start = time.perf_counter()
+    data = train_siamese.Data(args)
+    rows, best = data.rows["train"], 0.0
+    steps = len(train_siamese.draw_batches(data.v_score[rows], args, 0))
+    optimiser = train_siamese.build_optimiser(model, args)
+    scheduler = train_siamese.build_scheduler(optimiser, args, args.epochs * steps)
+    for epoch in range(args.epochs):
+        train_siamese.train_one_epoch(model, data.pictures, rows, data.v_score[rows], optimiser, scheduler, args, epoch)
+        best = max(best, train_siamese.validate(model, data, args)[0]["val_pair_accuracy"])
+        if best >= accuracy:
+            break
+    return time.perf_counter() - start, epoch + 1, best
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -501,6 +590,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--seconds", type=float, default=15, help="for each measurement, over all rounds (default %(default)s)")
     flag("--rounds", type=at_least(1), default=5)
     flag("--output", default="outputs/benchmark", metavar="DIR")
+    flag("--to_accuracy", metavar="D", help="a data set on which the time to an accuracy is measured, nothing else")
+    flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="with --to_accuracy, as of train_siamese.py")
+    flag("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="with --to_accuracy: a measurement each")
     args = parser.parse_args(words)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds} is not above 0")
@@ -513,6 +605,8 @@ def main() -> None:
     device = select_device(args.device)
     seed_everything(0)
     output = start_run(args.output, vars(args), device)
+    if args.to_accuracy:
+        return to_accuracy(args, device, output)
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     try:
         v_score = make_pictures(folder, args.num_images)

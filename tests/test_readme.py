@@ -1,0 +1,90 @@
+"""Every command of the README runs: the same flags, on a small sample, for one epoch."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run, run_here
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = list(
+    dict.fromkeys(
+        line.split("  #")[0].strip()
+        for block in re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+        if line.startswith(("python ", "torchrun ", "bash "))
+    )
+)
+# What makes a script quick: a later flag overrides the README's.
+QUICK = {
+    "train_siamese.py": "--epochs 1 --image_size 64",
+    "train_classifier.py": "--epochs 1 --image_size 64",
+    "benchmark.py": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "download_images.py": "--dry_run",  # without it in test_download_images.py, against a server of its own
+    "demo.py": "--help",  # without it in test_demo.py, with a browser
+}
+WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir", "benchmark.py": "--output"}
+
+
+@pytest.fixture(scope="module")
+def trained(sample, tmp_path_factory) -> Path:
+    """A data set that may be written to, beside a trained ranker."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(sample, folder / "data")
+    words = f"train_siamese.py --data_path {folder / 'data'} --weights none {QUICK['train_siamese.py']}"
+    done = run_here(*words.split(), "--save_dir", folder / "run")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) > 10 and COMMANDS[:2] == ["bash script.sh", "bash script.sh test"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python ")])
+def test_a_command_of_the_readme_runs(command, trained, tmp_path):
+    words = small(command, trained, tmp_path)[1:]
+    if words[0] == "-m":
+        assert words[1] == "pytest" and all(Path(ROOT, word).exists() for word in words[2:] if "/" in word)
+        return
+    done = run_here(*words)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("torchrun ")])
+def test_a_command_of_several_processes_runs(command, trained, tmp_path):
+    words = small(command, trained, tmp_path)[1:]
+    words[words.index("--nproc_per_node") + 1] = "2"
+    if "train_siamese.py" in words:
+        words += ["--weights", "none"]  # nothing is fetched here
+    done = run("-m", "torch.distributed.run", "--standalone", *words)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("bash ")])
+def test_a_verb_of_the_readme_is_one_of_the_script(command):
+    verbs = subprocess.run(["bash", "script.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = command.split()[1:]
+    assert words[0] == "script.sh" and all(re.search(rf"\b{word}\b", verbs) for word in words[1:])
+
+
+def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
+    """The command's words, its data set and run replaced by small ones, and what it writes put aside."""
+    places = {"FOLDER": "data/images", "D": "data", "scenes": "data", "data/sample": "data", "RUN": "run"}
+    places |= {"outputs/sample/siamese_1": "run", "data/reddit": "data"}
+    words = shlex.split(command)
+    for name, place in places.items():
+        pattern = re.compile(rf"^(\.\./)*{re.escape(name)}(?=/|$)")
+        words = [pattern.sub(str(trained / place), word, count=1) for word in words]
+    script = next((word for word in words if word.endswith(".py")), "")
+    for flag in ("--output", "--page"):
+        if flag in words:
+            words[words.index(flag) + 1] = str(tmp_path / Path(words[words.index(flag) + 1]).name)
+    if script in WRITES:
+        words += [WRITES[script], str(tmp_path / "out")]
+    return words + QUICK.get(script, "").split()
