@@ -48,8 +48,8 @@ use() { # the data set named by $1, and the flags that go with it
   SUBMISSIONS="$DATA/redditSubmissions.csv.gz" TABLE="$DATA/datasets/data_set_iv.csv"
   CLASSES="$DATA/datasets/image4classification.csv"
   case "$1" in
-    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) EPOCHS=(--epochs 20) ;;
-    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) EPOCHS=() ;;
+    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) ;;
+    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) ;;
     *) echo "error: unknown data set '$1': sample or reddit" >&2; exit 2 ;;
   esac
 }
@@ -90,12 +90,12 @@ compare() {
 }
 
 siamese() {
-  local network=alexnet
+  local network=alexnet type
   [ ! -e "$OUT/choice.json" ] || network=$(sed -n 's/.*"ranker_model_name": "\([a-z]*\)".*/\1/p' "$OUT/choice.json")
   for type in "${SIAMESE_TYPES[@]}"; do
     # shellcheck disable=SC2086
     step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE" train_siamese.py --data_path "$DATA" \
-      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" ${SIAMESE_FLAGS:-}
+      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" ${SIAMESE_FLAGS:-}
   done
 }
 
@@ -112,12 +112,12 @@ demo() { # the game and your own pictures, in a browser
   python demo.py --check_point "$OUT/siamese_1/best.pt" --data_path "$DATA"
 }
 
-table() { # the rankers of both recipes and all types, on three splits each: hours on two cores
-  local recipe
+table() { # the rankers of both recipes and all types, as many epochs, on three splits each: hours on two cores
+  local recipe type
   for recipe in modern singh2016; do
     for type in 0 1 2; do
       python train_siamese.py --data_path "$DATA" --recipe "$recipe" --model_type "$type" --seeds 0 1 2 "${TRAIN[@]}" \
-        --epochs 20 --check_point last --save_dir "$OUT/table/${recipe}_$type"
+        --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type"
     done
   done
   python summary.py "$OUT/table"
