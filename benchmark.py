@@ -566,7 +566,7 @@ def print_row(name: str, rate: dict[str, float], kind: str) -> None:
 def draw(summary: dict[str, Any], device: str) -> Any:
     """The rates in images a second as bars."""
     rows = [
-        (f"{group}: {name}", rate)
+        (f"{group.split()[0]}: {name}", rate)
         for group, named in summary.items()
         if group != "matrix product"
         for name, rate in named.items()

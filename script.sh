@@ -116,8 +116,9 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
   local recipe type
   for recipe in modern singh2016; do
     for type in 0 1 2; do
+      # shellcheck disable=SC2086
       python train_siamese.py --data_path "$DATA" --recipe "$recipe" --model_type "$type" --seeds 0 1 2 "${TRAIN[@]}" \
-        --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type"
+        --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type" ${SIAMESE_FLAGS:-}
     done
   done
   python summary.py "$OUT/table"

@@ -272,7 +272,7 @@ def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
     rows, labels = data.rows["train"], data.labels[data.rows["train"]]
     optimiser = build_optimiser(network, args)
     scheduler = build_scheduler(optimiser, args, args.epochs * len(draw_batches(labels, args)))
-    state = {"epoch": 0, "best": (-1.0, 0.0), "best_epoch": 0, "history": [], "best_head": None}
+    state = {"epoch": 0, "best": (0.0, np.inf), "best_epoch": 0, "history": [], "best_head": None}
     seed_everything(args.seed)  # the batches do not depend on how many numbers the weights took
     if resumed:
         network.load_state_dict(resumed["model"])
@@ -293,9 +293,9 @@ def fit(args: argparse.Namespace) -> tuple[Data, nn.Module, dict[str, Any]]:
         row |= {"learning_rate": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - start}
         state["epoch"] = epoch + 1
         state["history"] = [*state["history"], row]
-        merit = (found["accuracy"], -found["loss"])  # few validation pictures leave ties, which the loss decides
-        if merit > tuple(state["best"]):
-            state |= {"best": merit, "best_epoch": epoch + 1}
+        # The loss tells epochs apart that the accuracy, on few validation pictures, puts in order by chance.
+        if found["loss"] < state["best"][1]:
+            state |= {"best": (found["accuracy"], found["loss"]), "best_epoch": epoch + 1}
             if on_features:
                 state["best_head"] = {key: value.clone() for key, value in network.state_dict().items()}
             else:

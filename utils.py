@@ -379,17 +379,17 @@ def train_many(args: argparse.Namespace, train: Callable[[argparse.Namespace], d
     table.insert(0, "seconds", [results["train_seconds"] for results in found])
     table = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])
     summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
-    if len(table) > 1:
+    if many := len(table) > 1:
         from scipy import stats
 
         half = stats.t.ppf(0.975, len(table) - 1) * summary["std"] / len(table) ** 0.5
         summary = summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
     about = {"configuration": vars(args), "n": found[0]["n"], "runs": parts}
     write_json(Path(args.save_dir) / "seeds.json", {**about, **summary.to_dict("index")})
-    print(f"over {len(table)} runs, mean ± standard deviation (95 % interval of the mean):")
+    print(f"over {len(table)} runs, mean ± standard deviation (95 % interval of the mean):" if many else "one run:")
     for name, row in summary.iterrows():
-        interval = f" ({row['low']:.4f} to {row['high']:.4f})" if "low" in row else ""
-        print(f"  {name:<32} {row['mean']:.4f} ± {row['std']:.4f}{interval}")
+        interval = f" ± {row['std']:.4f} ({row['low']:.4f} to {row['high']:.4f})" if many else ""
+        print(f"  {name:<32} {row['mean']:.4f}{interval}")
 
 
 def finish_log(folder: Path) -> None:

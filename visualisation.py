@@ -274,7 +274,7 @@ def bar_chart(
         right = length >= 0
         point = (length + (reach[1, place] if right else -reach[0, place]), place)
         _label(axes, text, point, (4 if right else -4, 0), va="center", ha="left" if right else "right")
-    axes.set_yticks(range(n), [_shorten(label, 32) for label in labels], parse_math=False)
+    axes.set_yticks(range(n), [_shorten(label, 36) for label in labels], parse_math=False)
     axes.set_ylim(n - 0.4, -0.6)
     axes.margins(x=0.16)
     _dress(axes, xlabel, "")

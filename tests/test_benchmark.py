@@ -75,3 +75,16 @@ def test_the_temporary_pictures_go_when_it_fails(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         benchmark.main()
     assert [path.name for path in Path(tmp_path).iterdir()] == ["out"]
+
+
+def test_the_time_to_an_accuracy(sample, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "PLAIN_EPOCHS", 1)
+    words = f"--to_accuracy {sample} --device cpu --image_size 64 --seeds 0 1 --output {tmp_path / 'out'}"
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words.split()])
+    benchmark.main()
+    found = json.loads((tmp_path / "out" / "to_accuracy.json").read_text())["seeds"]
+    assert [row["seed"] for row in found] == [0, 1]
+    for row in found:
+        assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["ours_seconds"])
+        assert 0 <= row["plain_accuracy"] <= 1 and row["ours_epochs"] >= 1
+    assert "the plain loop is right on" in capsys.readouterr().out
