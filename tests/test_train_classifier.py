@@ -59,6 +59,8 @@ def test_a_run_leaves_its_records_and_pictures(finished, sample):
 def test_the_results_agree_with_the_predictions(finished, sample):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
+    history = pd.read_csv(folder / "metrics.csv")
+    assert results["best_epoch"] == history["epoch"][history["val_loss"].idxmin()]
     table = pd.read_csv(folder / "test_predictions.csv")
     truth = pd.read_csv(sample / "datasets" / "image4classification.csv").set_index("img_id")["label"]
     assert set(table["img_id"]) == set(truth.index[data_set.split_of(truth.index) == "test"])
