@@ -151,9 +151,15 @@ def decoding(bench: Bench, group: str, side: int) -> Measure:
 # --- siamese training -----------------------------------------------------------------------------------------------
 def siamese_arguments(args: argparse.Namespace, pair_mode: str) -> argparse.Namespace:
     """The flags that train_siamese.py would have."""
-    words = ["--data_path", "none", "--weights", "none", "--pair_mode", pair_mode, "--device", args.device]
-    words += ["--image_size", args.image_size, "--batch_size", args.batch_size, "--num_workers", args.num_workers]
-    return train_siamese.parse_arguments([str(word) for word in words])
+    words = ["--data_path", "none", "--pair_mode", pair_mode, "--batch_size", args.batch_size]
+    return trainer_arguments(train_siamese, args, *words)
+
+
+def trainer_arguments(trainer: Any, args: argparse.Namespace, *more: object) -> argparse.Namespace:
+    """What a training script makes of this machine's flags, nothing pretrained, and `more` of its own."""
+    words = ["--weights", "none", "--device", args.device, "--image_size", args.image_size]
+    words += ["--num_workers", args.num_workers, *more]
+    return trainer.parse_arguments([str(word) for word in words])
 
 
 def new_siamese(bench: Bench, args: argparse.Namespace) -> tuple[SiameseNet, torch.optim.Optimizer, Any]:
@@ -277,9 +283,7 @@ def classifier_training(bench: Bench) -> Iterator[Measure]:
 
 def classifier_arguments(args: argparse.Namespace) -> argparse.Namespace:
     """The flags that train_classifier.py would have."""
-    words = ["--data_path", "none", "--weights", "none", "--device", args.device]
-    words += ["--image_size", args.image_size, "--batch_size", args.batch_size, "--num_workers", args.num_workers]
-    return train_classifier.parse_arguments([str(word) for word in words])
+    return trainer_arguments(train_classifier, args, "--data_path", "none", "--batch_size", args.batch_size)
 
 
 def new_classifier(bench: Bench, args: argparse.Namespace) -> nn.Module:
@@ -399,7 +403,7 @@ def ranking(bench: Bench) -> Iterator[Measure]:
     yield Measure(group, OURS, ours)
 
 
-# --- the time to an accuracy ------------------------------------------------------------------------------------------
+# --- the time to an accuracy ----------------------------------------------------------------------------------------
 def to_accuracy(args: argparse.Namespace, device: torch.device, output: Path) -> None:
     """Print and write, for each seed, the seconds of the plain loop and of ours to the accuracy that it reaches."""
     rows = []
@@ -426,9 +430,8 @@ def to_accuracy(args: argparse.Namespace, device: torch.device, output: Path) ->
 
 def accuracy_arguments(args: argparse.Namespace, data_path: Path, seed: int) -> argparse.Namespace:
     """The defaults of train_siamese.py but for what the network is to see."""
-    words = ["--data_path", data_path, "--weights", "none", "--seed", seed, "--device", args.device]
-    words += ["--model_type", args.model_type, "--image_size", args.image_size, "--num_workers", args.num_workers]
-    return train_siamese.parse_arguments([str(word) for word in words])
+    words = ["--data_path", data_path, "--model_type", args.model_type, "--seed", seed]
+    return trainer_arguments(train_siamese, args, *words)
 
 
 def plain_to_accuracy(args: argparse.Namespace, device: torch.device) -> tuple[float, float]:
@@ -448,6 +451,7 @@ def plain_to_accuracy(args: argparse.Namespace, device: torch.device) -> tuple[f
             scheduler.step()
     synchronise(device)
     seconds = time.perf_counter() - start
+    # Not kept, for ours is to decode them itself.
     data = train_siamese.Data(argparse.Namespace(**vars(args) | {"cache": "off"}))
     return seconds, train_siamese.validate(model, data, args)[0]["val_pair_accuracy"]
 
