@@ -288,7 +288,8 @@ def fit(args: argparse.Namespace, locnet: dict[str, Tensor] | None) -> tuple[Dat
     data = Data(args)
     resumed = resume_point(args, "siamese")
     weights = "none" if resumed else args.weights
-    model = SiameseNet(args.model_name, args.model_type, weights, args.recipe, args.image_size).to(device)
+    options = {"recipe": args.recipe, "image_size": args.image_size, "batch_norm": args.weights == "none"}
+    model = SiameseNet(args.model_name, args.model_type, weights, **options).to(device)
     if locnet and model.locnet:
         model.locnet.load_state_dict(locnet)
     freeze(model, args)

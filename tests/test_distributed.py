@@ -188,9 +188,9 @@ def pictures(tmp_path_factory):
 
 
 def test_two_processes_rank_each_picture_once_and_go_on_with_what_others_have_left(pictures, tmp_path):
-    config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": 64}
+    config = {"model_name": "alexnet", "model_type": 0, "weights": "none", "recipe": "modern", "image_size": 64}
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(64)}
-    utils.save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(weights="none", **config).state_dict()})
+    utils.save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(**config).state_dict()})
     lines = [str(path) for path in sorted(pictures.iterdir())]
     (tmp_path / "list.txt").write_text("\n".join([*lines, *lines[:5]]))  # some are named twice
     tables = []

@@ -38,8 +38,8 @@ TRAIN_SCORES = torch.linspace(-1, 1, 21)
 def checkpoint(tmp_path_factory) -> Path:
     """A ranker as train_siamese.py leaves it, untrained."""
     torch.manual_seed(0)
-    config = {"model_name": "alexnet", "model_type": 1, "recipe": "modern", "image_size": SIZE}
-    model = SiameseNet(weights="none", **config)
+    config = {"model_name": "alexnet", "model_type": 1, "weights": "none", "recipe": "modern", "image_size": SIZE}
+    model = SiameseNet(**config)
     path = tmp_path_factory.mktemp("run") / "best.pt"
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE), "model": model.state_dict()}
     save_checkpoint(path, state | {"train_scores": TRAIN_SCORES})
@@ -124,9 +124,9 @@ def test_without_training_scores_the_percentile_is_among_the_pictures_ranked(che
 
 
 def test_a_ranker_without_a_window_leaves_its_columns_empty(folder, rank, tmp_path):
-    config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": SIZE}
+    config = {"model_name": "alexnet", "model_type": 0, "weights": "none", "recipe": "modern", "image_size": SIZE}
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE)}
-    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(weights="none", **config).state_dict()})
+    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(**config).state_dict()})
     table = rank(folder, "--check_point", tmp_path / "best.pt", "--page", tmp_path / "page.html")
     assert len(table) == 9 and (table[["x", "y", "w", "h"]] == "").all(axis=None)
 
@@ -338,9 +338,9 @@ def ranked(words: list, kill_at: float = np.inf, journal: Path | None = None) ->
 
 @pytest.mark.slow
 def test_a_hundred_times_as_many_pictures_take_little_more_memory_and_a_kill_loses_none(folder, tmp_path):
-    config = {"model_name": "alexnet", "model_type": 0, "recipe": "modern", "image_size": SIZE}
+    config = {"model_name": "alexnet", "model_type": 0, "weights": "none", "recipe": "modern", "image_size": SIZE}
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE)}
-    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(weights="none", **config).state_dict()})
+    save_checkpoint(tmp_path / "best.pt", state | {"model": SiameseNet(**config).state_dict()})
     files, peaks = sorted(folder.glob("*.jpg")), []
     (tmp_path / "many").mkdir()
     for n in (2_000, MANY):
