@@ -2,7 +2,7 @@
 # The whole pipeline, by verbs. Each can be run again alone; `bash script.sh` runs them in order on the built-in sample.
 #
 #   bash script.sh                everything on the sample: ten minutes on two cores, no network beyond pip
-#   bash script.sh test           set up, then the tests
+#   bash script.sh test [FILE]    set up, then the tests
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh VERB [sample|reddit]
 #
