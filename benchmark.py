@@ -416,13 +416,14 @@ def to_accuracy(args: argparse.Namespace, device: torch.device, output: Path) ->
             plain, accuracy = plain_to_accuracy(wanted, device)
             print(f"seed {seed}: the plain loop is right on {accuracy:.4f} of the pairs in {plain:.1f} s", flush=True)
             ours, epochs, reached = ours_to_accuracy(wanted, device, accuracy)
-        if reached < accuracy:
-            print(f"seed {seed}: ours is right on {reached:.4f} at the most, in {ours:.1f} s: not reached")
+        ratio = plain / ours if reached >= accuracy else None
+        if ratio:
+            print(f"seed {seed}: ours on {reached:.4f} in {ours:.1f} s, {epochs} epochs: {ratio:.2f} times")
         else:
-            print(f"seed {seed}: ours on {reached:.4f} in {ours:.1f} s, {epochs} epochs: {plain / ours:.2f} times")
+            print(f"seed {seed}: ours is right on {reached:.4f} at the most, in {ours:.1f} s: not reached")
         rows.append({"seed": seed, "plain_seconds": plain, "plain_accuracy": accuracy, "ours_seconds": ours,
-                     "ours_accuracy": reached, "ours_epochs": epochs, "ratio": plain / ours})  # fmt: skip
-    if all(row["ours_accuracy"] >= row["plain_accuracy"] for row in rows):
+                     "ours_accuracy": reached, "ours_epochs": epochs, "ratio": ratio})  # fmt: skip
+    if all(row["ratio"] for row in rows):
         found = spread([row["ratio"] for row in rows])
         print(f"the plain loop takes {found['median']:.2f} times as long ({found['low']:.2f} to {found['high']:.2f})")
     write_json(output / "to_accuracy.json", {"environment": environment(device), "seeds": rows})
@@ -437,8 +438,9 @@ def accuracy_arguments(args: argparse.Namespace, data_path: Path, seed: int) -> 
 def plain_to_accuracy(args: argparse.Namespace, device: torch.device) -> tuple[float, float]:
     """Seconds that ten epochs take, and the accuracy on the validation pairs then, whose time does not count."""
     seed_everything(args.seed)
-    model = SiameseNet(weights="none", model_type=args.model_type, image_size=args.image_size).to(device)
-    model.to(memory_format=torch.contiguous_format)
+    # AlexNet as torchvision has it: the normalisation is one of the things that make ours quick.
+    options = {"model_type": args.model_type, "image_size": args.image_size, "batch_norm": False}
+    model = SiameseNet(weights="none", **options).to(device).to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
     pairs = Reddit_Img_Pair(args.data_path, "train", "4", transform=plain_transform(args.image_size), seed=args.seed)
     loader, optimiser = plain_loader(pairs, args), plain_optimiser(model, args)

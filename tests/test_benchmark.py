@@ -85,6 +85,7 @@ def test_the_time_to_an_accuracy(sample, tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "out" / "to_accuracy.json").read_text())["seeds"]
     assert [row["seed"] for row in found] == [0, 1]
     for row in found:
-        assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["ours_seconds"])
+        reached = row["ours_accuracy"] >= row["plain_accuracy"]
+        assert row["ratio"] == (pytest.approx(row["plain_seconds"] / row["ours_seconds"]) if reached else None)
         assert 0 <= row["plain_accuracy"] <= 1 and row["ours_epochs"] >= 1
     assert "the plain loop is right on" in capsys.readouterr().out
