@@ -542,7 +542,9 @@ def draw(
         f"{classes[row.label]}\nseen as {classes[row.predicted]}\n{row.probability:.0%} certain"
         for row in shown.itertuples()
     ]
-    title = f"{len(wrong)} of {len(table)} test pictures wrong: the {len(most)} most, then {len(least)} least certain"
+    title = f"{len(wrong)} of {len(table)} test pictures wrong"
+    if len(least):
+        title += f": the {len(most)} most, then {len(least)} least certain"
     visualisation.save(visualisation.picture_grid(pictures, captions, title), folder / "mistakes.png")
 
 
