@@ -21,7 +21,6 @@ import argparse
 import copy
 import functools
 import itertools
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -605,6 +604,18 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def prepare(args: argparse.Namespace, device: torch.device, folder: Path) -> Bench:
+    """Pictures made in `folder`, and decoded once as the training scripts keep them."""
+    v_score = make_pictures(folder, args.num_images)
+    img_ids = np.arange(args.num_images)
+    pictures = data_set.load_pictures(folder, img_ids, transforms.stored_side(args.image_size), args.num_workers)
+    paths = [str(data_set.picture_path(folder, img_id)) for img_id in img_ids]
+    sources = [rank_images.Source(path, path) for path in paths]
+    size = np.mean([Path(path).stat().st_size for path in paths]) / 1000
+    print(f"{args.num_images} pictures of {PICTURE[0]}×{PICTURE[1]}, {size:.0f} kB each")
+    return Bench(args, device, folder, sources, pictures, v_score)
+
+
 def main() -> None:
     args = parse_arguments()
     print_configuration(args, "benchmark")
@@ -613,22 +624,12 @@ def main() -> None:
     output = start_run(args.output, vars(args), device)
     if args.to_accuracy:
         return to_accuracy(args, device, output)
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    try:
-        v_score = make_pictures(folder, args.num_images)
-        img_ids = np.arange(args.num_images)
-        pictures = data_set.load_pictures(folder, img_ids, transforms.stored_side(args.image_size), args.num_workers)
-        paths = [str(data_set.picture_path(folder, img_id)) for img_id in img_ids]
-        sources = [rank_images.Source(path, path) for path in paths]
-        size = np.mean([Path(path).stat().st_size for path in paths]) / 1000
-        print(f"{args.num_images} pictures of {PICTURE[0]}×{PICTURE[1]}, {size:.0f} kB each")
-        bench = Bench(args, device, folder, sources, pictures, v_score)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        bench = prepare(args, device, Path(folder))
         parts = (matrix_products, siamese_training, classifier_training, evaluation, ranking)
         rates = measure([each for part in parts for each in part(bench)], bench)
         summary = summarise(rates, args.batch_size)
         flop = operations(bench)
-    finally:
-        shutil.rmtree(folder)
     about = environment(device)
     print_table(summary, flop)
     write_json(output / "benchmark.json", {"configuration": vars(args), "environment": about, "flop": flop, **summary})

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import html
 import os
+import signal
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +245,7 @@ def serve(page: Any, gr: Any, host: str, port: int) -> None:
 
 def main() -> None:
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then too
     with tempfile.TemporaryDirectory(prefix="image-virality-") as uploads:  # nobody else's to read; gone at the end
         # Before Gradio is imported. It asks itself whether it is up: no proxy could answer that.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "no_proxy": "*"}

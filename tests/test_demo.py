@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -93,21 +94,26 @@ def test_without_gradio_it_says_what_to_install(sample, finished, monkeypatch):
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def address(sample, finished):
+def address(sample, finished, tmp_path_factory):
+    """The demo's, while it runs; what was dropped into it lies in a folder that is gone once it is told to end."""
     pytest.importorskip("gradio", reason="Gradio is not installed")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     words = ["demo.py", "--check_point", finished / "best.pt", "--data_path", sample, "--port", port]
-    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=utils.ROOT, stdout=subprocess.DEVNULL)
+    uploads = tmp_path_factory.mktemp("uploads")
+    options = {"cwd": utils.ROOT, "stdout": subprocess.DEVNULL, "env": os.environ | {"TMPDIR": str(uploads)}}
+    process = subprocess.Popen([sys.executable, *map(str, words)], **options)
     end = time.monotonic() + 120
     while time.monotonic() < end:
         assert process.poll() is None, "the demo has ended"
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
             break
         time.sleep(0.5)
+    assert list(uploads.glob("image-virality-*"))
     yield f"http://127.0.0.1:{port}/"
     process.terminate()
-    process.wait(20)
+    assert process.wait(20) == 143
+    assert not list(uploads.glob("image-virality-*"))
 
 
 def wait(browser, condition):
