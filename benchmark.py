@@ -158,6 +158,7 @@ def trainer_arguments(trainer: Any, args: argparse.Namespace, *more: object) -> 
     """What a training script makes of this machine's flags, nothing pretrained, and `more` of its own."""
     words = ["--weights", "none", "--device", args.device, "--image_size", args.image_size]
     words += ["--num_workers", args.num_workers, *more]
+    words += {None: [], True: ["--amp"], False: ["--no-amp"]}[args.amp]
     return trainer.parse_arguments([str(word) for word in words])
 
 
@@ -589,6 +590,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--image_size", type=at_least(64), default=224, help="side in pixels of what the network sees")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="ours in bf16 (default: where the device is made for it)")
     flag("--batch_size", type=at_least(2), default=32, help="pairs, or images where there are none")
     flag("--num_images", type=at_least(16), default=128, help="pictures to draw")
     flag("--num_workers", type=at_least(1), default=2, help="threads that decode pictures")

@@ -54,7 +54,7 @@ class LocNet(nn.Module):
         self.register_buffer("pace", torch.tensor([SCALE_PACE, 1.0, 1.0]), persistent=False)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, None]:
-        window = self.regress(self.reduce(self.features(pictures))).float() * self.pace
+        window = _exactly(self.regress, self.reduce(self.features(pictures))) * self.pace
         return BoundaryPenalty.apply(window), None
 
 
@@ -106,7 +106,7 @@ class RankNet(nn.Module):
 
     def forward(self, *views: Tensor) -> Tensor:
         features = self.extractor(torch.cat(views)).chunk(len(views))  # one pass: the views share the weights
-        return self.head(torch.cat(features, dim=1)).squeeze(1).float()
+        return _exactly(self.head, torch.cat(features, dim=1)).squeeze(1)
 
 
 class SiameseNet(nn.Module):
@@ -226,6 +226,12 @@ def _calm(layers: nn.Sequential) -> nn.Sequential:
     with torch.no_grad():
         layers[-1].weight.mul_(0.1)
     return layers
+
+
+def _exactly(layers: nn.Module, features: Tensor) -> Tensor:
+    """Outside autocast: to three digits, as bf16 has them, scores would tie and windows would jump."""
+    with torch.autocast(features.device.type, enabled=False):
+        return layers(features.float())
 
 
 def _views(model_type: int) -> int:

@@ -268,6 +268,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
+        "bf16_by_default": fast_in_bf16(device),
         "commit": git_commit(),
     }
 
@@ -299,7 +300,7 @@ def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     flag("--seed", type=at_least(0), default=0, help="of splits, weights and batches")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
-    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: on CUDA devices that have it)")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where the device is made for it)")
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -323,12 +324,19 @@ def above_zero(word: str) -> float:
 
 
 def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractContextManager:
-    """bf16 autocast where it is asked for or, by default, on a CUDA device that computes in bf16."""
+    """bf16 autocast where it is asked for or, by default, where the device is made for it (`fast_in_bf16`)."""
     import torch
 
-    if amp is None:
-        amp = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=amp)
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast_in_bf16(device) if amp is None else amp)
+
+
+def fast_in_bf16(device: torch.device) -> bool:
+    """A CUDA device that computes in bf16, or a processor with AMX: 2 to 3 times as fast. Without AMX bf16 is slower."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 # Flags that may differ between a run and its continuation.

@@ -170,6 +170,17 @@ def test_ranking_scores_each_picture_by_itself(recipe, model_type):
     assert torch.allclose(together, alone, atol=1e-3)
 
 
+@pytest.mark.parametrize(("recipe", "model_type"), [("modern", 0), ("singh2016", 1)])
+def test_in_bf16_scores_and_windows_are_finer_than_bf16(pictures, recipe, model_type):
+    """Rounded to bf16's eight bits, scores of many pictures would tie and windows would jump."""
+    model = build(model_type=model_type, recipe=recipe).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores, windows, _ = model.score(pictures)
+    for found in (scores, windows):
+        if found is not None:
+            assert found.dtype == torch.float32 and not torch.equal(found, found.bfloat16().float())
+
+
 def test_a_score_of_singh_and_lee_is_the_mean_over_ten_crops():
     batch = torch.randint(0, 256, (2, 3, 72, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     model = build(model_type=0, recipe="singh2016")

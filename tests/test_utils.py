@@ -225,3 +225,14 @@ def test_going_on_needs_the_same_flags_but_not_the_same_machine(tmp_path):
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert utils.sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+# --- bf16 -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("made_for_it", [True, False])
+def test_bf16_is_the_default_where_the_processor_is_made_for_it_and_a_flag_decides(monkeypatch, made_for_it):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": made_for_it})
+    device = torch.device("cpu")
+    for amp, expected in ((None, made_for_it), (True, True), (False, False)):
+        with utils.autocast(device, amp):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
+    assert utils.environment(device)["bf16_by_default"] == made_for_it
