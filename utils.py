@@ -300,7 +300,7 @@ def add_common_flags(parser: argparse.ArgumentParser, save_dir: str) -> None:
     flag("--seed", type=at_least(0), default=0, help="of splits, weights and batches")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile the training step")
-    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where the device is made for it)")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where it is fast)")
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -331,7 +331,10 @@ def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractConte
 
 
 def fast_in_bf16(device: torch.device) -> bool:
-    """A CUDA device that computes in bf16, or a processor with AMX: 2 to 3 times as fast. Without AMX bf16 is slower."""
+    """A CUDA device that computes in bf16, or a processor with AMX, which is 2 to 3 times as fast in it.
+
+    Other processors are slower in bf16 than in fp32.
+    """
     import torch
 
     if device.type == "cuda":
