@@ -24,11 +24,13 @@ COMMANDS = list(
 QUICK = {
     "train_siamese.py": "--epochs 1 --image_size 64",
     "train_classifier.py": "--epochs 1 --image_size 64",
+    "ablation.py": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
     "benchmark.py": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
     "download_images.py": "--dry_run",  # without it in test_download_images.py, against a server of its own
     "demo.py": "--help",  # without it in test_demo.py, with a browser
 }
-WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir", "benchmark.py": "--output"}
+WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
+WRITES |= {"ablation.py": "--output", "benchmark.py": "--output"}
 
 
 @pytest.fixture(scope="module")
