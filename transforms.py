@@ -74,8 +74,12 @@ def stored_side(image_size: int) -> int:
 
 def to_square(picture: Image.Image, side: int) -> np.ndarray:
     """The whole picture squeezed to side×side, uint8, shape (3, side, side). A window on it is one on the picture."""
-    square = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+    if max(picture.size) >= 6 * side:  # Pillow is quicker with large ones, for it reduces them by whole numbers first
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    # The same to a grey level, in half the time: torch has vector instructions for it.
+    square = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    return square[0].contiguous().numpy()
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

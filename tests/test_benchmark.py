@@ -41,6 +41,8 @@ def test_a_ratio_is_taken_round_by_round():
     found = benchmark.ratios(rates, batch_size=32)
     assert found["ours / network alone"] == {"median": 0.75, "low": 0.45, "high": 0.9}
     assert found["ours / slower limit"] == {"median": 0.9, "low": 0.75, "high": 0.9}
+    both = found["ours / both limits on the same cores"]  # 1 / (1/10 + 1/20) and so on
+    assert both == pytest.approx({"median": 1.35, "low": 30 / (80 / 3), "high": 1.35})
 
 
 def test_pairs_a_second_count_the_pairs_of_a_batch():

@@ -138,3 +138,14 @@ def test_pictures_are_kept_a_little_larger_than_their_crops_and_the_checkpoint_s
     said = transforms.describe(227)
     assert said["side"] == 256 and said["image_size"] == 227
     assert said["mean"] == pytest.approx([0.485, 0.456, 0.406]) and said["std"] == pytest.approx([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize("size", [(500, 400), (40, 90), (1500, 200), (1201, 1803)])
+def test_a_picture_is_squeezed_as_pillow_does(size):
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    picture = coarse.resize(size, Image.Resampling.BICUBIC)
+    found = transforms.to_square(picture, 64)
+    assert found.shape == (3, 64, 64) and found.dtype == np.uint8 and found.flags["C_CONTIGUOUS"]
+    expected = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=3.0)).transpose(2, 0, 1)
+    assert np.abs(found.astype(int) - expected).max() <= 1
