@@ -48,7 +48,6 @@ LEFT_OUT: dict[str, tuple[list[str], list[tuple[Any, str, Any]]]] = {
     "nothing": ([], []),
     # As many pictures a batch, each in one pair.
     "all pairs of a batch": (["--pair_mode", "4", "--batch_size", "16"], []),
-    "batch normalisation": ([], [(siamese_net, "_normalised", lambda features: features)]),
     "shared convolutions": ([], [(siamese_net, "AttentionLocNet", Apart)]),
     "the glimpse's loss": ([], [(siamese_net, "AttentionLocNet", WithoutGlimpse)]),
     "the shrinking window": ([], [(siamese_net, "WIDE", siamese_net.NARROW)]),

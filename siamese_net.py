@@ -8,7 +8,8 @@ Recipes: `singh2016` is the network of Singh & Lee 2016, *End-to-End Localizatio
 (arXiv 1608.02676): LocNet regresses the window from its whole map. `modern` finds it: AttentionLocNet points with a
 softmax over the map, which works at every place alike and so needs few pictures to learn, its window stays inside the
 picture by construction and shrinks on a schedule, and a small head on shared convolutions scores what it shows.
-From nothing, its AlexNet normalises each convolution over the batch (Ioffe & Szegedy 2015), and ranks better for it.
+From nothing, its AlexNet of type 0 normalises each convolution over the batch (Ioffe & Szegedy 2015) and ranks better
+for it. Windows do without: they would lie on what decides less often.
 """
 
 from __future__ import annotations
@@ -121,8 +122,8 @@ class SiameseNet(nn.Module):
         image_size: int = 224,
         batch_norm: bool | None = None,
     ) -> None:
-        """`batch_norm`: normalise after each of AlexNet's convolutions (recipe modern); by default where the weights
-        are none, for pretrained ones were learned without."""
+        """`batch_norm`: normalise after each of AlexNet's convolutions (recipe modern, type 0); by default where the
+        weights are none, for pretrained ones were learned without."""
         super().__init__()
         if model_name not in RANKERS:
             raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
@@ -198,17 +199,16 @@ def _singh2016(model_name: str, model_type: int, weights: str) -> tuple[RankNet,
 def _modern(model_name: str, model_type: int, weights: str, batch_norm: bool) -> tuple[RankNet, AttentionLocNet | None]:
     """The convolutions, shared by both networks, pooled to 3×3 under a head of one hidden layer."""
     features, channels = load_network(model_name, weights).features, _channels(model_name)
-    for_locnet = features
-    if batch_norm and model_name == "alexnet":  # a window's statistics are not a whole picture's: each has its own
-        features, for_locnet = _normalised(features), _normalised(features)
+    if batch_norm and model_name == "alexnet" and model_type == 0:
+        features = _normalised(features)
     extractor = nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
     hidden = nn.Linear(channels * 9 * _views(model_type), 256)
     head = _calm(nn.Sequential(nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)))
     if model_type == 0:
         return RankNet(extractor, head), None
     if model_name == "alexnet":  # without its last pooling, which would halve the map that the attention points on
-        return RankNet(extractor, head), AttentionLocNet(for_locnet[:-1], channels, stride=16, first=15.5)
-    return RankNet(extractor, head), AttentionLocNet(for_locnet, channels, stride=32, first=14.5)
+        return RankNet(extractor, head), AttentionLocNet(features[:-1], channels, stride=16, first=15.5)
+    return RankNet(extractor, head), AttentionLocNet(features, channels, stride=32, first=14.5)
 
 
 def _normalised(features: nn.Sequential) -> nn.Sequential:

@@ -19,7 +19,7 @@ def test_each_idea_is_left_out_by_itself_and_put_back(sample, tmp_path, monkeypa
         fitted[folder.parent.name.removeprefix("without_").replace("_", " ")] = model
         return finish(model, data, state, args, folder)
 
-    before = {name: getattr(siamese_net, name) for name in ("NOISE", "WIDE", "AttentionLocNet", "_normalised")}
+    before = {name: getattr(siamese_net, name) for name in ("NOISE", "WIDE", "AttentionLocNet")}
     monkeypatch.setattr(train_siamese, "finish", watched)
     monkeypatch.setattr(train_siamese, "draw", lambda *words: None)
     words = f"ablation.py --data_path {sample} --image_size 64 --epochs 2 --seeds 0 --output {tmp_path}"
@@ -32,9 +32,6 @@ def test_each_idea_is_left_out_by_itself_and_put_back(sample, tmp_path, monkeypa
     whole = fitted.pop("nothing")
     convolution = whole.ranknet.extractor[0][0].weight
     assert whole.locnet.features[0].weight is convolution
-    assert {name: "running_mean" in " ".join(model.state_dict()) for name, model in fitted.items()} == {
-        name: name != "batch normalisation" for name in fitted
-    }
     apart = fitted["shared convolutions"]
     assert not apart.locnet.features[0].weight.equal(apart.ranknet.extractor[0][0].weight)
     value = whole.locnet.attend[-1].weight[1]  # of the glimpse
