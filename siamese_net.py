@@ -14,6 +14,7 @@ for it. Windows do without: they would lie on what decides less often.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -80,11 +81,15 @@ class AttentionLocNet(nn.Module):
         self.noise.fill_(NOISE * max(0.0, 1 - progress))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        attention, value = self.attend(self.features(pictures)).float().unbind(1)  # (n, h, w) each
+        return _exactly(self._window, self.features(pictures), pictures.shape)
+
+    def _window(self, features: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Features of pictures of this shape → windows and glimpse scores."""
+        attention, value = self.attend(features).unbind(1)  # (n, h, w) each
         n, height, width = attention.shape
         share = attention.flatten(1).softmax(1).view(n, height, width)
         glimpse = (share * value).sum((1, 2))
-        x, y = (self._places(*each, share) for each in ((width, pictures.shape[3]), (height, pictures.shape[2])))
+        x, y = (self._places(*each, share) for each in ((width, shape[3]), (height, shape[2])))
         centre = torch.stack([share.sum(1) @ x, share.sum(2) @ y], dim=1)
         if self.training:
             noise = torch.randn(distributed.whole(n), 2, device=centre.device, dtype=centre.dtype)
@@ -228,10 +233,10 @@ def _calm(layers: nn.Sequential) -> nn.Sequential:
     return layers
 
 
-def _exactly(layers: nn.Module, features: Tensor) -> Tensor:
+def _exactly(layers: Callable, features: Tensor, *words: Any) -> Any:
     """Outside autocast: to three digits, as bf16 has them, scores would tie and windows would jump."""
     with torch.autocast(features.device.type, enabled=False):
-        return layers(features.float())
+        return layers(features.float(), *words)
 
 
 def _views(model_type: int) -> int:
@@ -251,8 +256,9 @@ def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:
     zero = torch.zeros_like(s)
     theta = torch.stack([s, zero, s * t_x, zero, s, s * t_y], dim=1).view(-1, 2, 3)
     height, width = (size, size) if size else pictures.shape[-2:]
-    grid = F.affine_grid(theta, [len(pictures), 3, height, width], align_corners=False)
-    return F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
+    with torch.autocast(pictures.device.type, enabled=False):  # which would round where to sample
+        grid = F.affine_grid(theta, [len(pictures), 3, height, width], align_corners=False)
+        return F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
 
 
 def boxes(window: Tensor, sizes: Tensor) -> Tensor:
