@@ -170,7 +170,7 @@ def test_ranking_scores_each_picture_by_itself(recipe, model_type):
     assert torch.allclose(together, alone, atol=1e-3)
 
 
-@pytest.mark.parametrize(("recipe", "model_type"), [("modern", 0), ("singh2016", 1)])
+@pytest.mark.parametrize(("recipe", "model_type"), [("modern", 0), ("modern", 1), ("singh2016", 1)])
 def test_in_bf16_scores_and_windows_are_finer_than_bf16(pictures, recipe, model_type):
     """Rounded to bf16's eight bits, scores of many pictures would tie and windows would jump."""
     model = build(model_type=model_type, recipe=recipe).eval()
@@ -179,6 +179,10 @@ def test_in_bf16_scores_and_windows_are_finer_than_bf16(pictures, recipe, model_
     for found in (scores, windows):
         if found is not None:
             assert found.dtype == torch.float32 and not torch.equal(found, found.bfloat16().float())
+    if windows is not None:
+        seen = look(pictures, windows)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(look(pictures, windows), seen)
 
 
 def test_a_score_of_singh_and_lee_is_the_mean_over_ten_crops():
