@@ -48,8 +48,8 @@ use() { # the data set named by $1, and the flags that go with it
   SUBMISSIONS="$DATA/redditSubmissions.csv.gz" TABLE="$DATA/datasets/data_set_iv.csv"
   CLASSES="$DATA/datasets/image4classification.csv"
   case "$1" in
-    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) ;;
-    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) ;;
+    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) EPOCHS=(--epochs 60) ;; # the windows need them
+    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) EPOCHS=() ;;
     *) echo "error: unknown data set '$1': sample or reddit" >&2; exit 2 ;;
   esac
 }
@@ -95,7 +95,8 @@ siamese() {
   for type in "${SIAMESE_TYPES[@]}"; do
     # shellcheck disable=SC2086
     step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE" train_siamese.py --data_path "$DATA" \
-      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" ${SIAMESE_FLAGS:-}
+      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" \
+      ${SIAMESE_FLAGS:-}
   done
 }
 
