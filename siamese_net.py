@@ -25,7 +25,7 @@ import distributed
 import transforms
 from feature_extractor import he_initialised, load_network
 from losses import BoundaryPenalty
-from utils import UserError, load_checkpoint
+from utils import UserError, load_checkpoint, without_autocast
 
 RANKERS = ("alexnet", "densenet")
 RECIPES = ("modern", "singh2016")
@@ -235,7 +235,7 @@ def _calm(layers: nn.Sequential) -> nn.Sequential:
 
 def _exactly(layers: Callable, features: Tensor, *words: Any) -> Any:
     """Outside autocast: to three digits, as bf16 has them, scores would tie and windows would jump."""
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features.device):
         return layers(features.float(), *words)
 
 
@@ -256,7 +256,7 @@ def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:
     zero = torch.zeros_like(s)
     theta = torch.stack([s, zero, s * t_x, zero, s, s * t_y], dim=1).view(-1, 2, 3)
     height, width = (size, size) if size else pictures.shape[-2:]
-    with torch.autocast(pictures.device.type, enabled=False):  # which would round where to sample
+    with without_autocast(pictures.device):  # which would round where to sample
         grid = F.affine_grid(theta, [len(pictures), 3, height, width], align_corners=False)
         return F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
 

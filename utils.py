@@ -330,6 +330,14 @@ def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractConte
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_in_bf16(device) if amp is None else amp)
 
 
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Compute in the tensors' own precision, within `autocast` too. The meta device knows no autocast."""
+    import torch
+
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else contextlib.nullcontext()
+
+
 def fast_in_bf16(device: torch.device) -> bool:
     """A CUDA device that computes in bf16, or a processor with AMX, which is 2 to 3 times as fast in it.
 
