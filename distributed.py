@@ -39,6 +39,10 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
+    """Once all are here: a process that ends while another still talks to it, or whose networks outlive the group, may
+    be aborted at its very end."""
+    _spread.cache_clear()
+    barrier()
     if dist.is_initialized():
         dist.destroy_process_group()
 
