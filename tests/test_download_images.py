@@ -503,6 +503,7 @@ def test_ctrl_c_leaves_whole_files_and_says_130(tmp_path):
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
         )
         while sum(server.counts.values()) < 30:
             time.sleep(0.02)
