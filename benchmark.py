@@ -593,7 +593,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--image_size", type=at_least(64), default=224, help="side in pixels of what the network sees")
-    flag("--amp", action=argparse.BooleanOptionalAction, help="ours in bf16 (default: where the device is made for it)")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="ours in bf16 (default: where it is fast)")
     flag("--batch_size", type=at_least(2), default=32, help="pairs, or images where there are none")
     flag("--num_images", type=at_least(16), default=128, help="pictures to draw")
     flag("--num_workers", type=at_least(1), default=2, help="threads that decode pictures")

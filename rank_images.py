@@ -469,7 +469,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     cores = os.cpu_count() or 1
     parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
-    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: on devices that have it)")
+    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is fast)")
     return parser.parse_args(words)
 
 
