@@ -248,8 +248,10 @@ def main() -> None:
     args = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then too
     with tempfile.TemporaryDirectory(prefix="image-virality-") as uploads:  # nobody else's to read; gone at the end
-        # Before Gradio is imported. It asks itself whether it is up: no proxy could answer that.
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "no_proxy": "*"}
+        # Before Gradio is imported. It asks itself whether it is up: no proxy could answer that. It sets matplotlib's
+        # backend at every click, which a notebook's, inherited by this script, would keep it from.
+        quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "no_proxy": "*", "MPLBACKEND": "agg"}
+        os.environ |= quiet | {"GRADIO_TEMP_DIR": uploads}
         try:
             import gradio as gr
         except ImportError as error:

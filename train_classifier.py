@@ -522,16 +522,18 @@ def draw(
     best_epoch: int | None,
     args: argparse.Namespace,
 ) -> None:
-    """curves.png, confusion.png and .csv, mistakes.png."""
+    """curves, confusion, mistakes: .png, .svg, and .csv of what they show."""
     if history:
         curves = pd.DataFrame(history).drop(columns=["seconds", "images_per_second"])
         figure = visualisation.learning_curves(curves, "subreddit classifier", best_epoch=best_epoch)
-        visualisation.save(figure, folder / "curves.png")
+        visualisation.save_with_data(figure, folder / "curves.png")
     matrix = metrics.confusion(table["label"].to_numpy(), table["predicted"].to_numpy(), len(classes))
-    write_csv(folder / "confusion.csv", pd.DataFrame(matrix, columns=classes).rename_axis("true").assign(true=classes))
-    visualisation.save(visualisation.confusion_matrix(matrix, classes, "test pictures"), folder / "confusion.png")
+    visualisation.save_with_data(
+        visualisation.confusion_matrix(matrix, classes, "test pictures"), folder / "confusion.png"
+    )
     wrong = table[table["label"] != table["predicted"]].sort_values("probability", ascending=False, kind="stable")
-    (folder / "mistakes.png").unlink(missing_ok=True)
+    for suffix in (".png", ".svg", ".csv"):  # of an earlier run
+        (folder / "mistakes").with_suffix(suffix).unlink(missing_ok=True)
     if wrong.empty:
         return
     most = wrong.head(min(SHOWN, -(-len(wrong) // 2)))
@@ -545,7 +547,7 @@ def draw(
     title = f"{len(wrong)} of {len(table)} test pictures wrong"
     if len(least):
         title += f": the {len(most)} most, then {len(least)} least certain"
-    visualisation.save(visualisation.picture_grid(pictures, captions, title), folder / "mistakes.png")
+    visualisation.save_with_data(visualisation.picture_grid(pictures, captions, title), folder / "mistakes.png")
 
 
 # --- labels for anyone's pictures -----------------------------------------------------------------------------------
@@ -614,7 +616,7 @@ def compare(args: argparse.Namespace) -> pd.DataFrame:
     table["pareto"] = comparison.pareto_front(table)
     write_csv(folder / "comparison.csv", table)
     title = f"{len(table)} networks on the same test pictures"
-    visualisation.save(visualisation.comparison_chart(table, title), folder / "comparison.png")
+    visualisation.save_with_data(visualisation.comparison_chart(table, title), folder / "comparison.png")
     print(comparison.as_text(table))
     print(f"Pareto front (accuracy, inference speed): {', '.join(table['model'][table['pareto']])}")
     choice = comparison.choice_of(table)

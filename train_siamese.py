@@ -434,7 +434,7 @@ def draw(
         return [transforms.decode(data_set.picture_path(args.data_path, i)) for i in img_ids]
 
     def save(figure, name: str) -> None:
-        visualisation.save(figure, folder / name)
+        visualisation.save_with_data(figure, folder / name)
 
     history = pd.DataFrame(state["history"]).drop(columns=["seconds", "images_per_second"])
     save(visualisation.learning_curves(history, "siamese ranker", best_epoch=best_epoch), "curves.png")

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -206,8 +207,31 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy of `table` for spreadsheets, which run a text that starts with =, +, -, @ or a control character.
+
+    Such a text, names of columns included, gets an apostrophe in front, by which a spreadsheet knows it for a text
+    (OWASP, "CSV injection"). Numbers stay as they are, written as text too. `with_formulas` takes it away again.
+    """
+    harmless = lambda cell: f"'{cell}" if _runs(cell) else cell  # noqa: E731
+    return table.rename(columns=harmless).map(harmless)
+
+
+def with_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table that `without_formulas` was given, from what it made of it."""
+    as_given = lambda cell: cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _runs(cell[1:]) else cell  # noqa: E731
+    return table.rename(columns=as_given).map(as_given)
+
+
+def _runs(cell: Any) -> bool:
+    """A text that a spreadsheet would run; one in apostrophes counts, so that taking one away gives back what was."""
+    if not isinstance(cell, str) or not cell.lstrip("'").startswith(tuple("=+-@＝＋－＠\t\r\n")):
+        return False
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE | re.ASCII) is None
 
 
 def sha256(path: str | Path) -> str:

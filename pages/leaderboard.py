@@ -17,12 +17,16 @@ def leaderboard_page(
     sizes: list[tuple[int, int]],
     title: str = "",
     against: str = "training pictures",
+    temperature: float | None = None,
+    accuracy: dict[str, float] | None = None,
 ) -> str:
     """The HTML of a leaderboard that sorts, filters, and draws the model's window on each picture.
 
     `table`: path, score, percentile (0 to 100), and x, y, w, h, the window in pixels of the picture (NaN, or no such
     columns, where the model has none). In the order of its rows: `thumbnails`, as `thumbnail` makes them, and `sizes`,
     the width and height of the picture itself in pixels. `against` says which pictures the percentile is among.
+    `temperature`: a comparison of two pictures then says how sure the model is, σ(difference / temperature).
+    `accuracy` (value, low, high, n): how often the model orders two unseen pictures right, said in the page's foot.
     """
     if not len(table) == len(thumbnails) == len(sizes):
         raise ValueError(f"{len(table)} rows, {len(thumbnails)} thumbnails and {len(sizes)} sizes do not fit together")
@@ -34,7 +38,21 @@ def leaderboard_page(
         pictures.append((whole_text(row["path"]), *numbers, box, (int(width), int(height)), image))
     # Without `<` the data cannot close its own <script>.
     data = json.dumps(pictures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return fill_template("leaderboard.html", title or "Ranked pictures", data=data, against=escape(against))
+    return fill_template(
+        "leaderboard.html",
+        title or "Ranked pictures",
+        data=data,
+        against=escape(against),
+        temperature="" if temperature is None else str(float(temperature)),
+        accuracy="" if accuracy is None else escape(_how_good(**accuracy)),
+    )
+
+
+def _how_good(value: float, low: float, high: float, n: int) -> str:
+    return (
+        f"Of {n:,} pairs of pictures that it had never seen it ordered {value:.0%} as they had spread (95 % interval "
+        f"{low:.0%} to {high:.0%}); guessing gives 50%."
+    )
 
 
 def _number_or_none(value: Any) -> float | None:

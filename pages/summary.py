@@ -3,77 +3,111 @@
 python -m pages.summary outputs/sample     reads */results.json, writes summary.csv and each run's report.html
 
 Of a run with --seeds or --folds it reads seeds.json: the mean over the runs ± their standard deviation, and the 95 %
-interval of that mean.
+interval of that mean. A run whose results hold no test figure is named and left out; the others come.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pages.measures import is_number
 from pages.report import report_page
-from utils import UserError, read_json, run_main, write_csv
+from pages.template import whole_text
+from utils import UserError, read_json, run_main, without_formulas, write_csv
+
+MEASURES = {"pair_accuracy": "test pair accuracy", "accuracy": "test accuracy"}
 
 
 def read_results(folder: Path) -> dict[str, Any]:
     """results.json; of a run with several seeds or folds, the means of seeds.json in its shape, with `several`."""
-    if not (folder / "seeds.json").is_file():
-        return read_json(folder / "results.json")
-    found = read_json(folder / "seeds.json")
-    measures = {name: value for name, value in found.items() if isinstance(value, dict) and "mean" in value}
-    several = measures["pair_accuracy" if "pair_accuracy" in measures else "accuracy"]
+    path = folder / "seeds.json"
+    if not path.is_file():
+        return _dict(read_json(folder / "results.json"))
+    found = _dict(read_json(path))
+    measures = {
+        name: value for name, value in found.items() if isinstance(value, dict) and is_number(value.get("mean"))
+    }
     test = {name: value["mean"] for name, value in measures.items()}
     test |= {f"{name}_{end}": value.get(end) for name, value in measures.items() for end in ("low", "high")}
-    about = {"configuration": found["configuration"], "n": found["n"], "train_seconds": test["seconds"]}
-    return about | {"test": test, "several": {"std": several["std"], "runs": several["n"]}}
+    about = {"configuration": found.get("configuration"), "n": found.get("n"), "train_seconds": test.get("seconds")}
+    several = next((measures[name] for name in MEASURES if name in measures), {})
+    return about | {"test": test, "several": {"std": several.get("std"), "runs": several.get("n")}}
 
 
 def row_of(folder: Path) -> dict[str, Any]:
     """What a run's results say, in one row: the test figure with its interval, and what it stands beside.
 
-    Over several seeds or folds: the mean, its interval, the standard deviation.
+    Over several seeds or folds: the mean, its interval, the standard deviation. Raises UserError where there is no test
+    figure; another number that is missing is None.
     """
     results = read_results(folder)
-    test, config = results["test"], results["configuration"]
-    siamese = "pair_accuracy" in test
-    measure = "pair_accuracy" if siamese else "accuracy"
-    classes = len(results.get("classes", []))
+    test, several = _dict(results.get("test")), _dict(results.get("several"))
+    measure = next((name for name in MEASURES if is_number(test.get(name))), None)
+    if measure is None:
+        name = "seeds.json" if several else "results.json"
+        raise UserError(f"{folder / name} holds neither test.pair_accuracy nor test.accuracy")
+    number = lambda part, key: part[key] if is_number(part.get(key)) else None  # noqa: E731
+    classes = results.get("classes")
+    guessing = 1 / len(classes) if isinstance(classes, list) and classes else None
     return {
         "run": folder.name,
-        "model": config["model_name"],
-        "measure": "test pair accuracy" if siamese else "test accuracy",
+        "model": _dict(results.get("configuration")).get("model_name"),
+        "measure": MEASURES[measure],
         "value": test[measure],
-        **results.get("several", {}),
-        "low": test[f"{measure}_low"],
-        "high": test[f"{measure}_high"],
-        "n": results["n"]["test"],
-        "chance": 0.5 if siamese else 1 / classes if classes else None,
-        "noise ceiling": test.get("noise_ceiling"),
-        "pointing": test.get("pointing_accuracy"),
-        "scale": test.get("mean_scale"),
-        "seconds": results["train_seconds"],
+        **{key: number(several, key) for key in several},
+        "low": number(test, f"{measure}_low"),
+        "high": number(test, f"{measure}_high"),
+        "n": number(_dict(results.get("n")), "test"),
+        "chance": 0.5 if measure == "pair_accuracy" else guessing,
+        "noise ceiling": number(test, "noise_ceiling"),
+        "pointing": number(test, "pointing_accuracy"),
+        "scale": number(test, "mean_scale"),
+        "seconds": number(results, "train_seconds"),
     }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """Itself, or none for what should have been a dict and is something else."""
+    return value if isinstance(value, dict) else {}
 
 
 def as_text(table: pd.DataFrame) -> str:
     """The table for a terminal: percentages with their 95 % interval, blanks where a run has no such figure."""
     percent = lambda value: "" if pd.isna(value) else f"{value:.1%}"  # noqa: E731
-    shown = table[["run", "model", "measure"]].copy()
+    whole = lambda value, unit="": "" if pd.isna(value) else f"{value:.0f}{unit}"  # noqa: E731
+    shown = table[["run", "model", "measure"]].fillna("")
     shown["test"] = table["value"].map(percent)
     if "std" in table:
         several = table["std"].notna()
         shown.loc[several, "test"] += " ± " + table["std"][several].map("{:.1%}".format)
         shown["runs"] = table["runs"].fillna(1).astype(int)
-    shown["95 % interval"] = [
-        f"{percent(low)} to {percent(high)}" for low, high in zip(table.low, table.high, strict=True)
-    ]
+    known = table["low"].notna() & table["high"].notna()
+    intervals = table["low"].map(percent) + " to " + table["high"].map(percent)
+    shown["95 % interval"] = intervals.where(known, "")
     for column in ("chance", "noise ceiling", "pointing", "scale"):
         shown[column] = table[column].map(percent)
-    shown["test pictures"], shown["trained in"] = table["n"], table["seconds"].map("{:.0f} s".format)
+    shown["test pictures"] = table["n"].map(whole)
+    shown["trained in"] = [whole(value, " s") for value in table["seconds"]]
     return shown.to_string(index=False)
+
+
+def read_rows(runs: list[Path]) -> pd.DataFrame:
+    """A row for each run; one whose results cannot be used is named on standard error."""
+    rows = []
+    for run in runs:
+        try:
+            rows.append(row_of(run))
+        except UserError as error:
+            print(whole_text(f"left out: {' '.join(str(error).split())}"), file=sys.stderr)
+    if not rows:
+        raise UserError(f"none of the {len(runs)} runs has results that can be used")
+    table = pd.DataFrame(rows)
+    return table.astype({column: float for column in table if column not in ("run", "model", "measure", "n", "runs")})
 
 
 def main() -> None:
@@ -83,12 +117,12 @@ def main() -> None:
     runs = sorted({path.parent for name in ("results", "seeds") for path in folder.glob(f"*/{name}.json")})
     if not runs:
         raise UserError(f"{folder} holds no finished run (no */results.json, no */seeds.json)")
-    table = pd.DataFrame([row_of(run) for run in runs])
-    write_csv(folder / "summary.csv", table)
-    print(as_text(table))
+    table = read_rows(runs)
+    write_csv(folder / "summary.csv", without_formulas(table))
+    print(whole_text(as_text(table)))
     reports = [report_page(run) for run in runs if (run / "results.json").is_file()]
     made = [folder / "summary.csv", *reports, *sorted(folder.glob("ranks.csv")), *sorted(folder.glob("*.html"))]
-    print("\nwhere everything is:\n" + "\n".join(f"  {path}" for path in made))
+    print(whole_text("\nwhere everything is:\n" + "\n".join(f"  {path}" for path in made)))
 
 
 if __name__ == "__main__":

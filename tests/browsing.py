@@ -52,6 +52,46 @@ def press(browser, *keys: str) -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
+def click(browser, element) -> None:
+    """Scroll an element into the middle, where nothing sticks, and click it."""
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+    element.click()
+
+
 def fits(browser) -> bool:
     """Nothing is wider than the screen."""
     return browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def faint_texts(browser) -> list[str]:
+    """Texts in sight whose contrast with what lies under them is below WCAG 2.1's AA: 4.5, or 3 for large letters."""
+    return browser.execute_script("""
+        const parse = (colour) => {
+          const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+          return [r, g, b, a];
+        };
+        const over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)];
+        const ground = (node) => {
+          if (!node) return [255, 255, 255];
+          const colour = parse(getComputedStyle(node).backgroundColor);
+          return colour[3] === 1 ? colour : over(colour, ground(node.parentElement));
+        };
+        const light = (colour) => {
+          const [r, g, b] = colour.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const found = [];
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+          const node = walker.currentNode.parentElement;
+          const text = walker.currentNode.data.trim();
+          if (!text || !node.checkVisibility() || node.closest("script, style, noscript, :disabled")) continue;
+          const style = getComputedStyle(node);
+          const [under, ink] = [ground(node), over(parse(style.color), ground(node))].map(light);
+          const contrast = (Math.max(under, ink) + 0.05) / (Math.min(under, ink) + 0.05);
+          const size = parseFloat(style.fontSize);
+          const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+          if (contrast < (large ? 3 : 4.5)) found.push(`${text.slice(0, 40)}: ${contrast.toFixed(2)}`);
+        }
+        return found;
+    """)

@@ -21,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import sample_data
 import utils
 
+pytest.register_assert_rewrite("browsing")  # so that a wait that fails says what was there instead
+
 ROOT = Path(__file__).resolve().parent.parent
 # Names of pictures that a page or a figure has to show as they are.
 HOSTILE = [

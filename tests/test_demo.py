@@ -102,7 +102,9 @@ def address(sample, finished, tmp_path_factory):
         port = free.getsockname()[1]
     words = ["demo.py", "--check_point", finished / "best.pt", "--data_path", sample, "--port", port]
     uploads = tmp_path_factory.mktemp("uploads")
-    options = {"cwd": utils.ROOT, "stdout": subprocess.DEVNULL, "env": os.environ | {"TMPDIR": str(uploads)}}
+    # As if a notebook had started it, whose backend is not installed here.
+    environment = os.environ | {"TMPDIR": str(uploads), "MPLBACKEND": "nowhere"}
+    options = {"cwd": utils.ROOT, "stdout": subprocess.DEVNULL, "env": environment}
     process = subprocess.Popen([sys.executable, *map(str, words)], **options)
     end = time.monotonic() + 120
     while time.monotonic() < end:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import becomes, find, fits, press, show, wait
+from browsing import becomes, click, faint_texts, find, fits, press, show, wait
 from conftest import HOSTILE
 from PIL import Image
 
@@ -43,6 +43,10 @@ def test_leaderboard_holds_everything_and_lets_no_name_out():
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
     assert [row[0] for row in data] == SHOWN
     assert data[0][3] == [10, 5, 30, 20] and data[-1][3] is None
+    assert "guessing gives" not in page
+    how_good = {"value": 0.62, "low": 0.58, "high": 0.66, "n": 1234}
+    page = leaderboard_page(*ranked(HOSTILE), temperature=1.5, accuracy=how_good)
+    assert "Of 1,234 pairs" in page and "62% as they had spread (95 % interval 58% to 66%)" in page
     with pytest.raises(ValueError, match="do not fit"):
         leaderboard_page(ranked(["a"])[0], [], [])
 
@@ -74,8 +78,10 @@ def test_leaderboard_fits_the_screen_without_an_error(browser, leaderboard, widt
     wait(browser, lambda: fits(browser))
     before = ground()
     assert (before == "rgb(255, 255, 255)") == (scheme == "light")
+    becomes(browser, lambda: faint_texts(browser), [])
     find(browser, "#theme")[0].click()
     wait(browser, lambda: ground() != before)
+    becomes(browser, lambda: faint_texts(browser), [])
     script = "return [...document.images].every(image => image.naturalWidth > 0)"
     wait(browser, lambda: browser.execute_script(script))
     assert browser.get_log("browser") == []
@@ -179,6 +185,104 @@ def test_window_lies_on_its_picture(browser, leaderboard):
     becomes(browser, lambda: toggle.get_attribute("aria-pressed"), "false")
     toggle.click()
     becomes(browser, window_shows, True)
+
+
+def shade(browser, place):
+    """How dark it is around the window of a picture."""
+    script = "return [...document.querySelectorAll('.card')][arguments[0]].querySelector('.shade').computedStyleMap()"
+    return browser.execute_script(script + ".get('opacity').value", place)
+
+
+def test_mouse_and_focus_bring_out_the_window(browser, leaderboard):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, leaderboard)
+    wait(browser, lambda: names(browser))
+    find(browser, "#windows")[0].click()
+    becomes(browser, lambda: find(browser, ".frame svg")[1].is_displayed(), False)
+    ActionChains(browser).move_to_element(find(browser, ".card")[1]).perform()
+    becomes(browser, lambda: find(browser, ".frame svg")[1].is_displayed(), True)
+    assert not find(browser, ".frame svg")[0].is_displayed()
+    becomes(browser, lambda: shade(browser, 1) > 0.3, True)
+    find(browser, "#windows")[0].click()
+    becomes(browser, lambda: [shade(browser, place) for place in (0, 1, 2)], [0, 0, 0])
+    press(browser, "/", Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)  # the focus is on the third
+    becomes(browser, lambda: [shade(browser, place) > 0.3 for place in (0, 1, 2)], [False, False, True])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_two_pictures_are_compared(browser, tmp_path, width):
+    path = tmp_path / "leaderboard.html"
+    table, images, sizes = ranked([*HOSTILE, "a.jpg", "b.jpg"])
+    table.loc[9, "score"] = table.loc[8, "score"]
+    path.write_text(leaderboard_page(table, images, sizes, temperature=2.0), encoding="utf-8")
+    show(browser, path, width)
+    wait(browser, lambda: names(browser))
+    click(browser, find(browser, ".pick")[5])
+    becomes(browser, lambda: text(browser, "#tray bdi"), HOSTILE[5])
+    becomes(browser, lambda: find(browser, ".pick")[5].get_attribute("aria-pressed"), "true")
+    click(browser, find(browser, ".pick")[0])
+    becomes(browser, lambda: [each.text for each in find(browser, "#versus bdi")], [HOSTILE[5], HOSTILE[0]])
+    assert find(browser, "#versus bdi *") == []
+    becomes(browser, lambda: [each.text for each in find(browser, "#versus strong")], ["", "Ranked higher"])
+    assert "more viral than 99 of 100 training pictures" in text(browser, "#versus-pictures")
+    # The scores are 2 and −2 + 4 · 4/9: σ(2.222 / 2) = 0.752.
+    becomes(browser, lambda: "differ by 2.222. The model is 75 % sure" in text(browser, "#verdict"), True)
+    wait(browser, lambda: fits(browser))
+    becomes(browser, lambda: faint_texts(browser), [])
+    find(browser, "#versus-close")[0].click()
+    becomes(browser, lambda: find(browser, "#versus")[0].is_displayed(), False)
+    becomes(browser, lambda: find(browser, "#tray")[0].is_displayed(), False)
+    assert find(browser, ".pick[aria-pressed=true]") == []
+    for place in (8, 9):
+        click(browser, find(browser, ".pick")[place])
+    becomes(browser, lambda: "cannot tell them apart" in text(browser, "#verdict"), True)
+    assert browser.get_log("browser") == []
+
+
+def test_two_pictures_are_compared_by_the_keyboard(browser, leaderboard):
+    from selenium.webdriver.common.keys import Keys
+
+    def focused():
+        return browser.execute_script("return document.activeElement.title")
+
+    show(browser, leaderboard)
+    wait(browser, lambda: names(browser))
+    press(browser, "/", "cat", Keys.ARROW_DOWN, "c")
+    becomes(browser, lambda: text(browser, "#tray bdi"), "cat1.jpg")
+    press(browser, "c")  # taken back
+    becomes(browser, lambda: find(browser, "#tray")[0].is_displayed(), False)
+    press(browser, "c", Keys.ARROW_RIGHT, Keys.ENTER)
+    becomes(browser, lambda: text(browser, "#large-name"), "cat2.jpg")
+    press(browser, "c")
+    becomes(browser, lambda: [each.text for each in find(browser, "#versus bdi")], ["cat1.jpg", "cat2.jpg"])
+    becomes(browser, lambda: text(browser, "#verdict"), "The scores differ by 0.020.")  # no temperature, no sureness
+    press(browser, Keys.ESCAPE)
+    becomes(browser, focused, "cat2.jpg")
+    press(browser, "c")
+    becomes(browser, lambda: text(browser, "#tray bdi"), "cat2.jpg")
+    find(browser, "#forget")[0].click()
+    becomes(browser, lambda: find(browser, "#tray")[0].is_displayed(), False)
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(
+    ("percentile", "said"),
+    [(83.9, "more viral than 83 of 100"), (0.4, "more viral than none of 100"), (100, "more viral than 100 of 100"),
+     (np.nan, "percentile not known")],
+)  # fmt: skip
+def test_the_chance_to_beat_a_random_picture_is_said_in_words(browser, tmp_path, percentile, said):
+    from selenium.webdriver.common.keys import Keys
+
+    table, images, sizes = ranked(["a.jpg"])
+    page = leaderboard_page(table.assign(percentile=percentile), images, sizes, against="pictures ranked here")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    show(browser, tmp_path / "page.html")
+    becomes(browser, lambda: text(browser, ".card > .quiet"), said)
+    find(browser, ".card")[0].send_keys(Keys.ENTER)
+    among = said if said.endswith("known") else f"{said} pictures ranked here"
+    becomes(browser, lambda: among in text(browser, "#large-facts"), True)
 
 
 def test_scrolling_brings_the_rest(browser, leaderboard):

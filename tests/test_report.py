@@ -1,15 +1,42 @@
 """The report shows what lies in a run's folder, names what it cannot read, and works in a real browser."""
 
+import base64
+import io
 import json
 import re
 
 import pandas as pd
 import pytest
-from browsing import find, fits, show, wait
+from browsing import faint_texts, find, fits, show, wait
 from PIL import Image
 
+import visualisation
 from pages.report import report_page
 from utils import UserError
+
+# What the ranker's figure stands beside, as its results hold it.
+EVIDENCE = {
+    "test": {"pair_accuracy": 0.62, "pair_accuracy_low": 0.58, "pair_accuracy_high": 0.66, "pairs": 489},
+    "context": {
+        "clock": {"value": 0.715, "low": 0.67, "high": 0.75, "n": 489},
+        "community": {"value": 0.6, "low": 0.55, "high": 0.64, "n": 489},
+    },
+    "calibration": {
+        "temperature": 1.7,
+        "log_loss": 0.6,
+        "brier": 0.2,
+        "ece": 0.021,
+        "ece_low": 0.015,
+        "ece_high": 0.034,
+        "bins": [{"confidence": 0.6, "accuracy": 0.55, "n": 300}, {"confidence": 0.9, "accuracy": 0.8, "n": 189}],
+        "coverage": [{"share": 0.1, "accuracy": 0.9}, {"share": 1, "accuracy": 0.62}],
+    },
+    "deletion": {
+        "window": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 120},
+        "random": {"value": 0.2, "low": 0.1, "high": 0.3, "n": 120},
+        "unit": "standard deviations",
+    },
+}
 
 
 def a_run(folder, results=None):
@@ -83,18 +110,107 @@ def test_a_report_written_twice_is_the_same(tmp_path):
     assert report_page(tmp_path / "run").read_text(encoding="utf-8") == first
 
 
+def downloads(page):
+    """What the page offers to take along: name → bytes, or the address of a file beside it."""
+    found = {}
+    for name, address in re.findall(r'<a download="([^"]*)" href="([^"]*)"', page):
+        content = address.partition("base64,")[2]
+        found[name] = base64.b64decode(content) if content else address
+    return found
+
+
+def test_the_ranker_stands_beside_clock_community_and_its_calibration(tmp_path):
+    page = report_page(a_run(tmp_path / "run", EVIDENCE)).read_text(encoding="utf-8")
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[:4] == [
+        "Results on the test pictures",
+        "What clock and community reach on the same test pairs",
+        "How sure the ranker is, and how often it is right",
+        "Deletion test: does the score hang on the window?",
+    ]
+    for text in ("less often than “The clock: the older picture”", "0.670 to 0.750", "489", "0.015 to 0.034", "0.693"):
+        assert text in page, text
+    assert "costs 4.0 times as much as a random one" in page
+    taken = downloads(page)
+    assert {
+        f"{name}.{kind}" for name in ("context", "reliability", "coverage", "deletion") for kind in ("svg", "csv")
+    } <= set(taken)
+    context = pd.read_csv(io.BytesIO(taken["context.csv"]))
+    assert context["value"].tolist() == [0.62, 0.715, 0.6] and context["n"].tolist() == [489, 489, 489]
+    assert taken["context.svg"].lstrip().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.76, 0.8, "more often than the best of them"),
+        (0.5, 0.6, "the picture says less than its context"),
+        (0.6, 0.7, "do not tell the two apart"),
+        (None, None, "cannot be said"),
+    ],
+)
+def test_the_report_says_no_more_than_the_intervals_do(tmp_path, low, high, said):
+    test = EVIDENCE["test"] | {"pair_accuracy_low": low, "pair_accuracy_high": high}
+    page = report_page(a_run(tmp_path / "run", EVIDENCE | {"test": test})).read_text(encoding="utf-8")
+    assert said in page
+
+
+@pytest.mark.parametrize("hollow", [None, 3, [], {}, {"clock": None, "window": "x", "bins": 5, "coverage": [1, {}]}])
+def test_sections_without_numbers_say_so(tmp_path, hollow):
+    results = {"context": hollow, "calibration": hollow, "deletion": hollow, "n": 10**400, "x": {"val_": float("inf")}}
+    page = report_page(a_run(tmp_path / "run", results)).read_text(encoding="utf-8")
+    assert "no figure of clock or community" in page and "no figure of a deletion test" in page
+    assert ("no calibration that can be drawn" in page) == (not isinstance(hollow, dict))
+    assert page.count("holds no numbers that can be drawn") == (
+        2 if isinstance(hollow, dict) and "bins" in hollow else 0
+    )
+
+
+def test_every_known_figure_says_what_to_see_and_can_be_taken_along(tmp_path):
+    folder = a_run(tmp_path / "run")
+    visualisation.save_with_data(visualisation.bar_chart(["=1+1.jpg", "b"], [1, -2]), folder / "curves.png")
+    (folder / "windows.svg").write_text("<?xml?>" + " " * 3_000_000)  # too large to be put into the page
+    (folder / "windows.csv").write_text("img_id,@x\n=1+1,-1.5\n")
+    page = report_page(folder).read_text(encoding="utf-8")
+    taken = downloads(page)
+    assert taken["curves.svg"] == (folder / "curves.svg").read_bytes()
+    assert pd.read_csv(io.BytesIO(taken["curves.csv"]))["name"].tolist() == ["'=1+1.jpg", "b"]
+    assert taken["windows.svg"] == "windows.svg"
+    assert taken["windows.csv"].decode() == "img_id,'@x\n'=1+1,-1.5\n"
+    captions = re.findall("<figcaption><strong>(.*?)</strong> (.*?)<", page)
+    assert [see != "" for _, see in captions] == [True, True, False, False]  # zebra and the other are not known
+    for address in re.findall(r'(?:src|href)="([a-z]+:[^"]*)"', page):
+        assert address.startswith("data:")
+
+
+def test_copies_found_are_counted(tmp_path):
+    folder = a_run(tmp_path / "run")
+    groups = pd.DataFrame({"img_id": ["=1", "2", "3", "4"], "group": [1, 1, 2, 3]})
+    groups.to_csv(tmp_path / "groups.csv", index=False)  # beside the runs of a pipeline
+    (tmp_path / "copies.html").write_text("")
+    page = report_page(folder).read_text(encoding="utf-8")
+    assert "2 pictures are in 1 groups of copies; the largest holds 2" in page and 'href="../copies.html"' in page
+    assert downloads(page)["groups.csv"].decode().splitlines()[1] == "'=1,1"
+    groups.iloc[1:].to_csv(folder / "groups.csv", index=False)
+    assert "No two of the 3 pictures are copies" in report_page(folder).read_text(encoding="utf-8")
+    (folder / "groups.csv").write_text("img_id\n1\n")
+    assert "groups.csv has no column group" in report_page(folder).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_report_fits_the_screen_without_an_error(browser, tmp_path, width, scheme):
     def ground():
         return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
 
-    show(browser, report_page(a_run(tmp_path / "run")), width, scheme)
+    show(browser, report_page(a_run(tmp_path / "run", EVIDENCE)), width, scheme)
     wait(browser, lambda: fits(browser))
     before = ground()
     assert (before == "rgb(255, 255, 255)") == (scheme == "light")
+    assert faint_texts(browser) == []
     find(browser, "#theme")[0].click()
     wait(browser, lambda: ground() != before)
+    assert faint_texts(browser) == []
     script = "return [...document.images].every(image => image.naturalWidth > 0)"
     wait(browser, lambda: browser.execute_script(script))
     assert browser.get_log("browser") == []

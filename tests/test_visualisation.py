@@ -1,5 +1,6 @@
 """Figures say what they should, and survive odd data."""
 
+import os
 import re
 import subprocess
 import sys
@@ -177,3 +178,74 @@ def test_names_in_the_comparison_do_not_overlap():
     assert len(visualisation.comparison_chart(networks().assign(train_images_per_second=np.nan)).axes) == 1
     visualisation.comparison_chart(networks().drop(columns=["parameters", "accuracy_low", "pareto"]).iloc[:1])
     visualisation.comparison_chart(pd.DataFrame({"model": [], "accuracy": []}))
+
+
+# --- what a figure leaves besides its picture -----------------------------------------------------------------------
+@pytest.mark.parametrize("backend", ["nowhere", "ipympl", "QtNowhere", "module://matplotlib_inline.backend_inline"])
+def test_a_notebook_s_backend_does_not_end_a_script(backend, tmp_path):
+    code = "import sys, visualisation as v; v.save(v.bar_chart(['a'], [1]), sys.argv[1])"
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "bars.png"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"MPLBACKEND": backend},
+    )
+    assert run.returncode == 0 and (tmp_path / "bars.png").is_file(), run.stderr
+
+
+def every_figure():
+    """One of each kind, and how many rows its numbers take."""
+    two, boxes, history = [picture(), picture()], np.ones((2, 4)), np.ones((3, 2, 4))
+    points = pd.DataFrame({"share": [0.5, 1], "accuracy": [0.9, 0.7], "confidence": [0.6, 0.9], "n": [9, 8]})
+    ends = pd.DataFrame({"name": ["=a", "b"], "value": [1, 2.0], "low": [0, np.nan], "high": [2, np.nan]})
+    return {
+        "learning_curves": (visualisation.learning_curves(metrics(3)), 3),
+        "confusion_matrix": (visualisation.confusion_matrix(np.eye(2, dtype=int), ["=a", "b"]), 2),
+        "virality_distribution": (visualisation.virality_distribution([1, 2, np.nan]), 2),
+        "submissions_per_image": (visualisation.submissions_per_image([1, 1, 5]), 2),
+        "score_against_virality": (visualisation.score_against_virality([1, 2], [3, 4]), 2),
+        "bar_chart": (visualisation.bar_chart(["=a", "b"], [1, 2]), 2),
+        "comparison_chart": (visualisation.comparison_chart(networks()), 4),
+        "ranked_strip": (visualisation.ranked_strip(two, [2, 1], boxes, ["=a", "b"]), 2),
+        "windows_on_pictures": (visualisation.windows_on_pictures(two, boxes, truth=boxes), 2),
+        "windows_over_epochs": (visualisation.windows_over_epochs(two, [1, 2, 3], history), 6),
+        "pairs": (visualisation.pairs(two, two, [1, 2], [2, 1], [1, 0]), 2),
+        "picture_grid": (visualisation.picture_grid(two, ["=a", "b"]), 2),
+        "interval_chart": (visualisation.interval_chart(ends, 0.5), 2),
+        "reliability_diagram": (visualisation.reliability_diagram(points), 2),
+        "coverage_curve": (visualisation.coverage_curve(points), 2),
+    }
+
+
+def test_every_figure_is_written_with_its_numbers(tmp_path):
+    for name, (figure, rows) in every_figure().items():
+        visualisation.save_with_data(figure, tmp_path / f"{name}.png")
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        assert len(table) == rows, name
+        assert not re.search("(^|,)=", (tmp_path / f"{name}.csv").read_text()), name  # a spreadsheet runs nothing
+        assert (tmp_path / f"{name}.svg").read_text().lstrip().startswith("<?xml"), name
+    strip = pd.read_csv(tmp_path / "ranked_strip.csv")
+    assert strip["score"].tolist() == [1, 2] and strip["caption"].tolist() == ["b", "'=a"]  # as they are drawn
+
+
+def test_a_figure_drawn_again_has_the_same_bytes():
+    bars = [visualisation.as_bytes(visualisation.bar_chart(["a", "b"], [1, 2]), "svg") for _ in range(2)]
+    assert bars[0] == bars[1] and b"<dc:date>" not in bars[0]
+
+
+def test_intervals_stand_beside_their_baseline():
+    table = pd.DataFrame(
+        {"name": ["ours $", "theirs"], "value": [0.7, 0.68], "low": [0.6, np.nan], "high": [0.8, np.nan]}
+    )
+    figure = visualisation.interval_chart(table.assign(n=[489, np.nan], published=[False, True]), 0.5, "share")
+    assert {"ours $", "theirs", "0.700   n 489", "0.680", "chance (0.5)", "share"} <= set(texts(figure))
+    assert visualisation.interval_chart(table.iloc[:0]).data.empty
+
+
+def test_reliability_says_how_many_pairs_each_dot_is_of():
+    bins = pd.DataFrame({"confidence": [0.55, 0.95], "accuracy": [0.5, 1.0], "n": [1234, 5]})
+    assert {"1,234", "5", "a note"} <= set(texts(visualisation.reliability_diagram(bins, note="a note")))
+    visualisation.reliability_diagram(bins.iloc[:1])
+    curve = visualisation.coverage_curve(pd.DataFrame({"share": [1.0, 0.1], "accuracy": [0.6, 0.9]}))
+    assert {"0.900", "0.600", "chance 0.5"} <= set(texts(curve))

@@ -4,6 +4,8 @@ Every function takes data and returns a matplotlib Figure; `save` writes one who
 pyplot's list of open figures is left alone, so that a run which draws hundreds of them keeps none in memory.
 """
 
+import visualisation.backend  # noqa: F401  before anything else imports matplotlib
+from visualisation.certainty import coverage_curve, interval_chart, reliability_diagram
 from visualisation.charts import (
     bar_chart,
     confusion_matrix,
@@ -13,7 +15,7 @@ from visualisation.charts import (
     virality_distribution,
 )
 from visualisation.comparison import comparison_chart
-from visualisation.drawing import BLUE, SKY, VERMILLION, Figure, save
+from visualisation.drawing import BLUE, SKY, VERMILLION, Figure, as_bytes, save, save_with_data
 from visualisation.sheets import pairs, picture_grid, ranked_strip, windows_on_pictures, windows_over_epochs
 
 __all__ = [
@@ -21,14 +23,19 @@ __all__ = [
     "SKY",
     "VERMILLION",
     "Figure",
+    "as_bytes",
     "bar_chart",
     "comparison_chart",
     "confusion_matrix",
+    "coverage_curve",
+    "interval_chart",
     "learning_curves",
     "pairs",
     "picture_grid",
     "ranked_strip",
+    "reliability_diagram",
     "save",
+    "save_with_data",
     "score_against_virality",
     "submissions_per_image",
     "virality_distribution",

@@ -67,6 +67,7 @@ def learning_curves(metrics: pd.DataFrame, title: str = "", best_epoch: int | No
     rows = math.ceil(count / 3)
     columns = math.ceil(count / rows)
     figure = new_figure(max(4.2, 3.3 * columns), 2.5 * rows, title)
+    figure.data = table
     for place, (quantity, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(rows, columns, place)
         _curve_panel(axes, table["epoch"].to_numpy(float), lines, best_epoch)
@@ -137,6 +138,8 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str 
     dress_axes(axes, "predicted", "true (pictures in the row)")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    figure.data = pd.DataFrame(matrix, columns=list(class_names))
+    figure.data.insert(0, "true", list(class_names), allow_duplicates=True)
     return figure
 
 
@@ -145,6 +148,7 @@ def virality_distribution(v_scores: Sequence[float]) -> Figure:
     values = np.asarray(v_scores, float).ravel()
     values = values[np.isfinite(values)]
     figure = new_figure(5.6, 3.2)
+    figure.data = pd.DataFrame({"v_score": values})
     axes = figure.add_subplot()
     if len(values):
         # The long tail would squeeze everything else into two bars: the last bar holds all that lies beyond it.
@@ -177,6 +181,7 @@ def submissions_per_image(counts: Sequence[int]) -> Figure:
     axes = figure.add_subplot()
     if len(counts):
         times, images = np.unique(counts, return_counts=True)
+        figure.data = pd.DataFrame({"submissions": times, "images": images})
         axes.scatter(times, images, s=18, color=BLUE, alpha=0.75, linewidths=0)
         axes.axvline(counts.mean(), color=GREY, linewidth=1, linestyle="--")
         annotate(axes, f"mean {counts.mean():.1f}", (counts.mean(), 0.98), (4, 0), upright=True, va="top", color=GREY)
@@ -199,6 +204,7 @@ def score_against_virality(
     known = np.isfinite(scores) & np.isfinite(values)
     scores, values = scores[known], values[known]
     figure = new_figure(4.8, 3.8, title)
+    figure.data = pd.DataFrame({"v_score": values, "score": scores})
     axes = figure.add_subplot()
     size, alpha = (16, 0.6) if len(scores) <= 1000 else (5, 0.25)
     axes.scatter(values, scores, s=size, color=BLUE, alpha=alpha, linewidths=0)
@@ -232,6 +238,8 @@ def bar_chart(
     lengths = np.nan_to_num(values)
     reach = np.nan_to_num(np.broadcast_to(0 if errors is None else np.atleast_2d(errors), (2, n)))
     figure = new_figure(5.6, 0.3 * n + 0.9, title)
+    ends = {} if errors is None else {"low": values - reach[0], "high": values + reach[1]}
+    figure.data = pd.DataFrame({"name": list(labels), "value": values, **ends})
     axes = figure.add_subplot()
     whiskers = {"elinewidth": 1.2, "capsize": 2.5 if errors is not None else 0}
     axes.barh(range(n), lengths, color=SKY, height=0.7, xerr=reach, error_kw=whiskers)

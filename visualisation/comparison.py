@@ -49,6 +49,7 @@ def comparison_chart(table: pd.DataFrame, title: str = "") -> Figure:
     """
     known = [key for key in SPEEDS if key in table and (as_floats(table[key]) > 0).any()]
     figure = new_figure(4.9 * max(1, len(known)), 3.9, title)
+    figure.data = table
     if not known:
         dress_axes(figure.add_subplot(), "images a second", "nothing to compare yet")
         return figure

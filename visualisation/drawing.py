@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from utils import written_whole
+from utils import without_formulas, write_csv, written_whole
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#666666"
@@ -28,12 +28,19 @@ TITLE, TEXT, LABEL, SMALL = 11, 9, 8, 7.5  # points
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that a notebook shows by itself, without pyplot."""
+    """A figure that a notebook shows by itself, without pyplot, and that keeps the numbers which it shows."""
+
+    data: pd.DataFrame | None = None  # a row for each point, bar or picture
 
     def _repr_png_(self) -> bytes:
-        with io.BytesIO() as file:
-            write_figure(self, file, "png")
-            return file.getvalue()
+        return as_bytes(self, "png")
+
+
+def as_bytes(figure: matplotlib.figure.Figure, kind: str) -> bytes:
+    """What a file of this format (png, svg, pdf) would hold."""
+    with io.BytesIO() as file:
+        write_figure(figure, file, kind)
+        return file.getvalue()
 
 
 def save(figure: matplotlib.figure.Figure, path: str | Path) -> Path:
@@ -44,11 +51,22 @@ def save(figure: matplotlib.figure.Figure, path: str | Path) -> Path:
     return path
 
 
+def save_with_data(figure: Figure, path: str | Path) -> Path:
+    """Write `figure` as `save` does, and beside it, by the same name, an SVG and the numbers that it shows as CSV."""
+    path = save(figure, path)
+    save(figure, path.with_suffix(".svg"))
+    if figure.data is not None:
+        write_csv(path.with_suffix(".csv"), without_formulas(figure.data))
+    return path
+
+
 def write_figure(figure: matplotlib.figure.Figure, file: Path | io.BytesIO, kind: str) -> None:
-    with warnings.catch_warnings():
+    """Into `file`, in the format `kind` (png, svg, pdf). A figure drawn again has the same bytes."""
+    undated = {"metadata": {"Date": None}} if kind == "svg" else {}
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "image virality"}):
         # A name in a script that the font lacks is drawn as boxes; one warning a letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format=kind, dpi=DPI, facecolor="white")
+        figure.savefig(file, format=kind, dpi=DPI, facecolor="white", **undated)
 
 
 # --- charts: what they share ----------------------------------------------------------------------------------------
@@ -61,7 +79,7 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def dress_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
-    axes.set_xlabel(plain(xlabel), fontsize=TEXT, parse_math=False)
+    axes.set_xlabel("\n".join(map(plain, xlabel.split("\n"))), fontsize=TEXT, parse_math=False)
     axes.set_ylabel(plain(ylabel), fontsize=TEXT, parse_math=False)
     axes.tick_params(labelsize=LABEL)
     axes.spines[["top", "right"]].set_visible(False)

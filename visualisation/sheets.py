@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -59,6 +60,7 @@ def ranked_strip(
         _write_below(figure, cell, [format_number(float(scores[index]))], fontsize=LABEL, fontweight="bold")
         if captions is not None:
             _write_below(figure, cell, wrap(captions[index], cell.letters, 2), drop=0.15)
+    figure.data = _table({"caption": captions, "score": scores}, windows).iloc[order]
     return figure
 
 
@@ -78,6 +80,9 @@ def windows_on_pictures(
         _draw_picture(cell.axes, pictures[index], frames[index], boxes[index])
         if captions is not None:
             _write_below(figure, cell, wrap(captions[index], cell.letters, 2))
+    figure.data = _table({"caption": captions}, windows)
+    if truth is not None:
+        figure.data[["true_x", "true_y", "true_w", "true_h"]] = boxes
     return figure
 
 
@@ -100,6 +105,8 @@ def windows_over_epochs(pictures: Pictures, epochs: Sequence[int], history: np.n
             cell.axes.plot(*centres[: moment + 1, row].T, color=colour, linewidth=width, solid_joinstyle="round")
         if row == 0:
             _text(figure, cell.middle, cell.top + 0.05, f"epoch {epochs[moment]}", va="bottom", fontsize=TEXT)
+    moments = {"epoch": np.repeat(epochs, len(pictures)), "picture": np.tile(range(1, len(pictures) + 1), len(epochs))}
+    figure.data = _table(moments, history)
     return figure
 
 
@@ -134,6 +141,7 @@ def pairs(
                 cell.axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, **frame))
             text = format_number(score) + (", spread further" if spread else "")
             _write_below(figure, cell, [text], fontweight="bold" if chosen else "normal")
+    figure.data = _table({"score_1": scores_1, "score_2": scores_2, "target": targets})
     return figure
 
 
@@ -153,6 +161,7 @@ def picture_grid(pictures: Pictures, captions: Sequence[str], title: str = "") -
         given = str(caption).split("\n")[:3]
         wrapped = [shorten(line, cell.letters) for line in given[:-1]]
         _write_below(figure, cell, wrapped + wrap(given[-1], cell.letters, 3 - len(wrapped)))
+    figure.data = _table({"caption": captions})
     return figure
 
 
@@ -260,6 +269,14 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: object) -> Non
     """Centred text at a place in inches."""
     width, height = figure.get_size_inches()
     figure.text(x / width, y / height, text, ha="center", parse_math=False, **style)
+
+
+def _table(columns: dict[str, Sequence | None], windows: np.ndarray | None = None) -> pd.DataFrame:
+    """What a sheet shows, a row a picture (or pair): the columns that there are, and the windows' x, y, w, h."""
+    table = pd.DataFrame({name: list(column) for name, column in columns.items() if column is not None})
+    if windows is not None:
+        table[["x", "y", "w", "h"]] = np.asarray(windows, float).reshape(-1, 4)
+    return table
 
 
 def _boxes(boxes: np.ndarray | None, n: int) -> np.ndarray:
