@@ -27,10 +27,11 @@ import data_set
 import deza2015
 import metrics
 import pages
+from device import select_device
 from rank_images import COLUMNS, Source, read, score_all
 from siamese_net import SiameseNet, from_checkpoint
 from transforms import decode
-from utils import UserError, at_least, print_configuration, read_csv, run_main, select_device
+from utils import UserError, at_least, print_configuration, read_csv, run_main
 
 SHOWN = 480  # pixels of the longer side of a picture on the page
 ACCENT = "#d55e00"  # the window's colour: told from any other by the colour-blind (Okabe & Ito)

@@ -30,17 +30,16 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet
 from tqdm import tqdm
 
+import data_set
 import distributed
 import transforms
+from device import autocast, seed_everything, select_device
 from transforms import UnusablePicture, decode, to_square, whole
 from utils import (
     UserError,
     at_least,
-    autocast,
     print_configuration,
     run_main,
-    seed_everything,
-    select_device,
     written_whole,
 )
 
@@ -256,15 +255,17 @@ class Features(NamedTuple):
         return torch.from_numpy(self.features[np.asarray(rows)])
 
 
-def describe(model: nn.Module, args: argparse.Namespace, cut: str) -> dict[str, Any]:
+def describe(
+    model: nn.Module, model_name: str, weights: str, cut: str, image_size: int, amp: bool | None
+) -> dict[str, Any]:
     """What decides over a picture's features: the network, its weights, the cut, the transform and the precision."""
     return {
-        "model_name": args.model_name,
-        "weights": str(args.weights),
+        "model_name": model_name,
+        "weights": str(weights),
         "weights_sha256": weights_hash(model),
         "cut": cut,
-        "transform": transforms.describe(args.image_size),
-        "amp": bool(args.amp),
+        "transform": transforms.describe(image_size),
+        "amp": bool(amp),
     }
 
 
@@ -331,6 +332,46 @@ def read_features(path: str | Path) -> Features:
         raise UserError(f"{path} is not a feature file of this project: {str(error).splitlines()[0]}") from error
 
 
+# --- of a data set, computed once -----------------------------------------------------------------------------------
+def load_features(
+    model: nn.Module,
+    pictures: data_set.Pictures,
+    processed: Path,
+    *,
+    model_name: str,
+    weights: str,
+    cut: str,
+    image_size: int,
+    amp: bool | None,
+    device: torch.device,
+) -> Features:
+    """Features of `pictures`, row by row, from a file under `processed`, which is computed where need be.
+
+    `about["seconds"]` is what computing them took. The network is left as it was.
+    """
+    name = trained_part(model, cut)
+    part = model.get_submodule(name)
+    body = cut_off(model, cut)
+    about = describe(body, model_name, weights, cut, image_size, amp)
+    side, digits = about["transform"]["side"], about["weights_sha256"][:12]
+    path = processed / f"features_{model_name}_{cut}_{side}_{digits}.npz"
+    found = None
+    if path.is_file():
+        found = read_features(path)
+        fits = {key: found.about.get(key) for key in about} == about
+        found = found if fits and list(found.names) == list(pictures.img_ids) else None
+    if found is None:
+        every = np.arange(len(pictures))
+
+        def read(start: int, stop: int) -> list[tuple[np.ndarray, str]]:
+            return [(pixels, "") for pixels in pictures.batch(every[start:stop]).numpy()]
+
+        found = write_features(path, pictures.img_ids, read, body, about, device)
+    print(f"features: {path} ({len(found.names)} pictures, computed in {found.about['seconds']:.2f} s)", flush=True)
+    model.set_submodule(name, part)
+    return found
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -356,9 +397,9 @@ def main() -> None:
     seed_everything(args.seed)
     device = select_device(args.device)
     folder = Path(args.folder)
-    data_set = (folder / "datasets").is_dir() and (folder / "images").is_dir()  # then a name is an img_id
-    paths = list_pictures(folder / "images" if data_set else folder)
-    names = [path.stem if data_set else str(path.relative_to(folder)) for path in paths]
+    is_data_set = (folder / "datasets").is_dir() and (folder / "images").is_dir()  # then a name is an img_id
+    paths = list_pictures(folder / "images" if is_data_set else folder)
+    names = [path.stem if is_data_set else str(path.relative_to(folder)) for path in paths]
     model = backbone(args.model_name, args.weights, args.cut).to(device)
     side = transforms.stored_side(args.image_size)
     check_size(model, side)
@@ -366,7 +407,7 @@ def main() -> None:
     def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
         return [(pixels, why) for _, pixels, _, why in decoded(paths[start:stop], side, args.num_workers)]
 
-    about = describe(model, args, args.cut)
+    about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
     found = write_features(args.output, names, read, model, about, device, args.batch_size)
     for name, reason in zip(found.left_out, found.reasons, strict=True):
         print(f"  left out: {name}: {reason}")

@@ -40,16 +40,15 @@ from tqdm import tqdm
 
 import distributed
 import pages
+from device import autocast, select_device
 from feature_extractor import PICTURE_SUFFIXES
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from transforms import UnusablePicture, decode, to_device, to_square
 from utils import (
     UserError,
     at_least,
-    autocast,
     print_configuration,
     run_main,
-    select_device,
     sha256,
     write_text,
     written_whole,

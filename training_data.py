@@ -1,0 +1,152 @@
+"""What a training takes: the pictures of a data set that can be used, what is to be learned of each, and the splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import data_set
+import deza2015
+import metrics
+import transforms
+from data_set import Pictures
+from utils import UserError, read_csv, read_json
+
+
+# --- ranking --------------------------------------------------------------------------------------------------------
+@dataclass
+class RankingData:
+    """Pictures, their virality (n,) and the rows of each split.
+
+    `pairs` holds, in pair mode deza, each split's pairs (m, 2) as positions in its rows; else None for each. `truth`
+    has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a truth.csv.
+    """
+
+    pictures: Pictures
+    v_score: np.ndarray
+    rows: dict[str, np.ndarray]
+    pairs: dict[str, np.ndarray | None]
+    truth: pd.DataFrame | None
+
+
+def load_ranking(
+    data_path: str | Path,
+    *,
+    image_size: int,
+    pair_mode: str = "all",
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    num_workers: int = 2,
+    cache: str = "on",
+) -> RankingData:
+    """The pictures of a data set that can be used, split. Raises UserError where a split holds no pair."""
+    if pair_mode == "deza" and folds > 1:
+        raise UserError("--folds: pair mode deza has its published test pairs")
+    table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
+    side = transforms.stored_side(image_size)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on")
+    data_set.report_faults(pictures, data_path)
+    v_score = table.set_index("img_id").loc[pictures.img_ids, "v_score"].to_numpy(np.float64)
+    published: dict[str, np.ndarray | None] = dict.fromkeys(data_set.SPLITS)
+    if pair_mode == "deza":
+        rows, published = split_published(data_path, pictures, seed)
+    else:
+        split = data_set.split_of(pictures.img_ids, seed, fold, folds)
+        rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+    for name, part in rows.items():
+        if len(np.unique(v_score[part])) < 2:
+            raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and no pair of them")
+    path, truth = Path(data_path) / "datasets" / "truth.csv", None
+    if path.is_file():
+        truth = read_csv(path, ["img_id", "latent", "x", "y", "w", "h"]).set_index("img_id").reindex(pictures.img_ids)
+    return RankingData(pictures, v_score, rows, published, truth)
+
+
+def split_published(
+    data_path: str | Path, pictures: Pictures, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Each split's rows, and its pairs (m, 2) as positions in these. Test: the 489 pairs of the paper; an eighth of the
+    others for validation. No image is in two pairs."""
+    pairs = deza2015.read_pairs(Path(data_path) / "deza2015")
+    ids = pairs[["img_id_viral", "img_id_other"]].to_numpy()
+    there = np.isin(ids, pictures.img_ids).all(axis=1)
+    print(f"{there.sum()} of {len(pairs)} published pairs have both pictures ({(there & pairs['top']).sum()} of 489)")
+    split = np.where(data_set.split_of(ids[:, 0], seed, 0, 8) == "test", "validation", "train")
+    split = np.where(pairs["top"], "test", split)
+    rows, published = {}, {}
+    for name in data_set.SPLITS:
+        chosen = pictures.rows_of(ids[there & (split == name)])
+        rows[name] = np.sort(chosen.ravel())
+        published[name] = np.searchsorted(rows[name], chosen)
+    return rows, published
+
+
+def mode_pairs(v_score: np.ndarray, pair_mode: str, published: np.ndarray | None = None) -> np.ndarray:
+    """The pairs that a mode could draw from these images, n×n (see metrics.comparable); `published` in mode deza."""
+    if published is None:
+        return metrics.comparable(v_score, *data_set.pair_sets(v_score, pair_mode))
+    pairs = np.zeros((len(v_score), len(v_score)), dtype=bool)
+    pairs[published[:, 0], published[:, 1]] = pairs[published[:, 1], published[:, 0]] = True
+    return pairs & metrics.comparable(v_score)
+
+
+# --- classification -------------------------------------------------------------------------------------------------
+@dataclass
+class ClassificationData:
+    """Pictures, their labels (n,), the names of the classes, and the rows of each split."""
+
+    pictures: Pictures
+    labels: np.ndarray
+    classes: list[str]
+    rows: dict[str, np.ndarray]
+
+
+def load_classification(
+    data_path: str | Path,
+    *,
+    image_size: int,
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    num_workers: int = 2,
+    cache: str = "on",
+    balance_data: int | str | None = None,
+) -> ClassificationData:
+    """The pictures of a data set that can be used, split. Raises UserError where a split has too few classes.
+
+    With a number as `balance_data` the training split keeps that many pictures of each class.
+    """
+    table = data_set.read_table(data_path, "image4classification", ["subreddit", "label"])
+    side = transforms.stored_side(image_size)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on")
+    data_set.report_faults(pictures, data_path)
+    labels = table.set_index("img_id").loc[pictures.img_ids, "label"].to_numpy(np.int64)
+    split = data_set.split_of(pictures.img_ids, seed, fold, folds)
+    rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+    for name, part in rows.items():
+        if len(np.unique(labels[part])) < (2 if name == "train" else 1):
+            raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and too few classes")
+    if isinstance(balance_data, int):
+        rows["train"] = balanced(rows["train"], labels, balance_data, seed)
+        print(f"balanced: {len(rows['train'])} training pictures, of each class as many")
+    return ClassificationData(pictures, labels, data_set.class_names(table), rows)
+
+
+def balanced(rows: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Of each class the same number of rows: n, or as many as the smallest class has."""
+    rng = np.random.default_rng(seed)
+    classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
+    n = min(n, *map(len, classes))
+    return np.sort(np.concatenate([rng.choice(each, n, replace=False) for each in classes]))
+
+
+# --- where the pictures come from -----------------------------------------------------------------------------------
+def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
+    """What survivors.json says of the pictures that the download could get; None for data that was not downloaded."""
+    path = Path(data_path) / "survivors.json"
+    return read_json(path) if path.is_file() else None
