@@ -25,6 +25,9 @@ from PIL import Image
 import download_images
 import utils
 import virality
+from fetching import answers, workers
+from fetching.addresses import direct_address
+from fetching.ledger import locked
 
 QUICK = ["--backoff", "0.05", "--retries", "2", "--read_timeout", "1", "--max_seconds", "2"]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
@@ -270,7 +273,7 @@ def test_the_table_and_survivors_count_every_picture(every_case):
 
 def test_imgurs_placeholder_is_known_by_its_md5(tmp_path, monkeypatch):
     grey = picture(kind="PNG", size=(16, 8))
-    monkeypatch.setattr(download_images, "PLACEHOLDERS", {hashlib.md5(grey).hexdigest()})
+    monkeypatch.setattr(answers, "PLACEHOLDERS", {hashlib.md5(grey).hexdigest()})
     with serving() as [server]:
         folder = make_folder(tmp_path, [("1", server.serves("/a.jpg", grey), "", "")])
         assert in_process(monkeypatch, folder) == 0
@@ -322,7 +325,7 @@ def test_a_host_that_never_answers_is_left_alone_after_a_while(tmp_path, monkeyp
         rows = [(n, f"{dead.url}/{n}.jpg", "", "") for n in range(200)] + [("a", f"{alive.url}/a.jpg", "", "")]
         folder = make_folder(tmp_path, rows)
         assert in_process(monkeypatch, folder) == 1
-        assert sum(dead.counts.values()) <= download_images.DOWN_AFTER + 4  # those under way
+        assert sum(dead.counts.values()) <= workers.DOWN_AFTER + 4  # those under way
     counts = json.loads((folder / "survivors.json").read_text())["statuses"]
     assert (counts["ok"], counts["transient"]) == (1, 200)
     assert capsys.readouterr().err.count("does not answer") == 1
@@ -388,7 +391,7 @@ def test_addresses_are_tried_in_order_and_the_archive_only_when_asked(tmp_path, 
     ],
 )
 def test_the_picture_behind_a_page_of_imgurs(url, direct):
-    assert download_images.direct_address(url, "I") == direct
+    assert direct_address(url, "I") == direct
 
 
 # --- runs that end early, and runs again ----------------------------------------------------------------------------
@@ -674,7 +677,7 @@ def test_other_unusable_input_is_named(ten, tmp_path, monkeypatch):
     with pytest.raises(utils.UserError, match="--data_path"):
         in_process(monkeypatch, tmp_path / "file")
     with (
-        download_images.locked(folder / "images"),
+        locked(folder / "images"),
         pytest.raises(utils.UserError, match="another run is downloading into"),
     ):
         in_process(monkeypatch, folder)
@@ -691,7 +694,7 @@ def test_a_full_disk_is_one_line(ten, monkeypatch):
     def full(pieces, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(download_images, "save", full)
+    monkeypatch.setattr(answers, "save", full)
     with pytest.raises(utils.UserError, match=r"1\.part: No space left on device"):
         in_process(monkeypatch, folder)
 
