@@ -26,8 +26,9 @@ from PIL import Image, ImageDraw
 import data_set
 import deza2015
 import metrics
-import pages
 from device import select_device
+from pages.leaderboard import leaderboard_page
+from pages.template import thumbnail
 from rank_images import COLUMNS, Source, read, score_all
 from siamese_net import SiameseNet, from_checkpoint
 from transforms import decode
@@ -68,8 +69,8 @@ def rank_files(sources: list[Source], model: SiameseNet, side: int, against: np.
     table = pd.DataFrame([[*row[:2], None, *(row[2] or [None] * 4)] for row in ranked], columns=COLUMNS)
     table = table.assign(percentile=percentiles.round(1)).astype(dict.fromkeys(COLUMNS[1:], float))
     pictures = [read(Source(*row[:1], *row[3:])) for row in ranked]
-    thumbnails, sizes = [pages.thumbnail(picture) for picture in pictures], [picture.size for picture in pictures]
-    page = pages.leaderboard_page(table, thumbnails, sizes, "Your pictures, ranked") if ranked else ""
+    thumbnails, sizes = [thumbnail(picture) for picture in pictures], [picture.size for picture in pictures]
+    page = leaderboard_page(table, thumbnails, sizes, "Your pictures, ranked") if ranked else ""
     return page, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
 
 

@@ -39,9 +39,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import distributed
-import pages
 from device import autocast, select_device
 from feature_extractor import PICTURE_SUFFIXES
+from pages.leaderboard import leaderboard_page
+from pages.template import thumbnail
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from transforms import UnusablePicture, decode, to_device, to_square
 from utils import (
@@ -439,14 +440,14 @@ def write_page(ranks: Ranks, path: str, against: str, num_workers: int) -> None:
             picture = read(row[-1])
         except UnusablePicture:  # gone since it was scored
             return None
-        return row[:-1], pages.thumbnail(picture), picture.size
+        return row[:-1], thumbnail(picture), picture.size
 
     with ThreadPoolExecutor(num_workers) as pool:
         shown = [each for each in pool.map(one, ends(ranks, ON_PAGE // 2)) if each]
     rows, thumbnails, sizes = (list(part) for part in zip(*shown, strict=True)) if shown else ([], [], [])
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[1:], float))
     title = f"{len(ranks.scores)} pictures, ranked"
-    write_text(path, pages.leaderboard_page(table, thumbnails, sizes, title, against))
+    write_text(path, leaderboard_page(table, thumbnails, sizes, title, against))
 
 
 def print_ends(ranks: Ranks, against: str) -> None:

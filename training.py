@@ -186,8 +186,8 @@ def fit(
 
     `train_one_epoch(epoch)` gives train_loss, images_per_second, learning_rate and what else belongs into metrics.csv;
     `validate()` the columns val_… after these, among them `chosen_by`, by which best.pt is chosen (see `best_epoch`),
-    and `printed`. `about` goes into the checkpoints. What `watch()` gives after each epoch is kept in `watched`. `whole`
-    is the network that best.pt is to hold where the trained one is a part of it.
+    and `printed`. `about` goes into the checkpoints. What `watch()` gives after each epoch is kept in `watched`.
+    `whole` is the network that best.pt is to hold where the trained one is a part of it.
 
     Returns epoch, best_epoch, best (the figure of that epoch), history (a dict an epoch, as in metrics.csv), watched.
     """

@@ -22,6 +22,17 @@ import sample_data
 import utils
 
 ROOT = Path(__file__).resolve().parent.parent
+# Names of pictures that a page or a figure has to show as they are.
+HOSTILE = [
+    "<img onerror=alert(1)>.jpg",
+    'it\'s "quoted" & <b>bold</b>.jpg',
+    "日本語 ünïcode 🐈.jpg",
+    "</script><script>alert(2)</script>.jpg",
+    "  many   spaces .jpg",
+    "x" * 196 + ".jpg",
+    "$x^2$ \\frac{ @@data@@ ${1}.jpg",
+    "broken\udcff.jpg",
+]
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +90,23 @@ def run(*words: object, **options) -> subprocess.CompletedProcess:
 
 
 def run_here(*words: object) -> subprocess.CompletedProcess:
-    """Run one of the project's scripts as `run` does, in this process: without the seconds that its imports take."""
+    """Run one of the project's scripts as `run` does, in this process: without the seconds that its imports take.
+
+    `-m`, where it comes first, runs a module of a folder, as python's flag does.
+    """
     words = [str(word) for word in words]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
-        mock.patch.object(sys, "argv", words),
+        mock.patch.object(sys, "argv", words[words[0] == "-m" :]),
         contextlib.chdir(utils.ROOT),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
         try:
-            runpy.run_path(words[0], run_name="__main__")
+            if words[0] == "-m":
+                runpy.run_module(words[1], run_name="__main__")
+            else:
+                runpy.run_path(words[0], run_name="__main__")
         except SystemExit as left:
             code = left.code or 0
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())

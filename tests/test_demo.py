@@ -15,6 +15,7 @@ import urllib.request
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import becomes, find, fits, show, wait
 from conftest import run_here
 from PIL import Image
 
@@ -116,54 +117,48 @@ def address(sample, finished, tmp_path_factory):
     assert not list(uploads.glob("image-virality-*"))
 
 
-def wait(browser, condition):
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 60).until(lambda _: condition())
-
-
 def open_page(browser, address, width):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    browser.get(address)
-    wait(browser, lambda: len(browser.find_elements("css selector", "#left img, #right img")) == 2)
-
-
-def press(browser, name, width):
-    """By mouse on the wide screen, by the keyboard on the narrow one."""
-    from selenium.webdriver.common.keys import Keys
-
-    wait(browser, lambda: button(browser, name).is_enabled())
-    button(browser, name).click() if width > 500 else button(browser, name).send_keys(Keys.ENTER)
+    show(browser, address, width)
+    wait(browser, lambda: len(find(browser, "#left img, #right img")) == 2)
 
 
 def button(browser, name):
-    return next(each for each in browser.find_elements("tag name", "button") if each.text == name)
+    return [each for each in find(browser, "button") if each.text == name][0]
+
+
+def press_button(browser, name, width):
+    """By mouse on the wide screen, by the keyboard on the narrow one. Each button is pressed once a round: once the
+    page has taken it in, it cannot be pressed again."""
+    from selenium.webdriver.common.keys import Keys
+
+    ready = wait(browser, lambda: (found := button(browser, name)).is_enabled() and found)
+    ready.click() if width > 500 else ready.send_keys(Keys.ENTER)
+    wait(browser, lambda: not button(browser, name).is_enabled())
 
 
 def check_quiet(browser, address):
     """No error in the console, no request to anybody else, nothing wider than the screen."""
+    wait(browser, lambda: fits(browser))
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
     assert asked and [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_five_rounds_of_the_game(browser, address, width):
+    def text(name):
+        return browser.find_element("id", name).text
+
     open_page(browser, address, width)
     for rounds in range(1, 6):
         side = ("Left", "Right")[rounds % 2]
-        press(browser, f"{side} spread further", width)
-        wait(browser, lambda rounds=rounds: f"of {rounds}:" in browser.find_element("id", "board").text)
-        assert "picture spread further" in browser.find_element("id", "said").text
+        press_button(browser, f"{side} spread further", width)
+        wait(browser, lambda rounds=rounds: f"of {rounds}:" in text("board"))
+        wait(browser, lambda: "picture spread further" in text("said"))
         if rounds < 5:
-            press(browser, "Next pair", width)
-    board = browser.find_element("id", "board").text
-    assert "The model" in board and "60.12%" in board
+            press_button(browser, "Next pair", width)
+    wait(browser, lambda: "The model" in text("board") and "60.12%" in text("board"))
     check_quiet(browser, address)
 
 
@@ -174,20 +169,18 @@ def test_pictures_dropped_in_are_ranked_and_what_is_none_is_named(browser, addre
         Image.effect_noise((90, 60), 40 + 30 * number).convert("RGB").save(tmp_path / name)
     (tmp_path / "<b>none.jpg").write_text("<b>text</b>")
     open_page(browser, address, width)
-    wait(browser, lambda: browser.find_elements("css selector", "button[role=tab]"))
-    tabs = browser.find_elements("css selector", "button[role=tab]")
-    next(each for each in tabs if each.text == "Rank your pictures").click()
-    wait(browser, lambda: browser.find_elements("css selector", "#files input[type=file]"))
-    dropped = "\n".join(str(tmp_path / name) for name in [*names, "<b>none.jpg"])
-    browser.find_element("css selector", "#files input[type=file]").send_keys(dropped)
-    faults = wait(browser, lambda: browser.find_element("css selector", "#faults textarea").get_property("value"))
-    assert faults == "<b>none.jpg cannot be read: not a picture"
-    browser.switch_to.frame(wait(browser, lambda: browser.find_elements("css selector", "#ranked iframe"))[0])
+    tab = "Rank your pictures"
+    wait(browser, lambda: [each for each in find(browser, "button[role=tab]") if each.text == tab])[0].click()
+    files = wait(browser, lambda: find(browser, "#files input[type=file]"))[0]
+    files.send_keys("\n".join(str(tmp_path / name) for name in [*names, "<b>none.jpg"]))
+    faults = "<b>none.jpg cannot be read: not a picture"
+    becomes(browser, lambda: find(browser, "#faults textarea")[0].get_property("value"), faults, seconds=60)
+    browser.switch_to.frame(wait(browser, lambda: find(browser, "#ranked iframe"))[0])
     try:
-        shown = wait(browser, lambda: browser.find_elements("css selector", ".card .name"))
-        assert sorted(each.get_property("textContent") for each in shown) == sorted(names)
-        assert len(browser.find_elements("css selector", ".card rect.over")) == len(names)  # the windows
-        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        shown = "return [...document.querySelectorAll('.card .name')].map(name => name.textContent)"
+        becomes(browser, lambda: sorted(browser.execute_script(shown)), sorted(names))
+        becomes(browser, lambda: len(find(browser, ".card rect.over")), len(names))  # the windows
+        wait(browser, lambda: fits(browser))
     finally:
         browser.switch_to.default_content()
     check_quiet(browser, address)

@@ -199,7 +199,7 @@ def test_seeds_give_a_mean_and_two_runs_can_be_compared(sample, tmp_path):
     # With two runs the interval is Student's with one degree of freedom: 12.706 standard errors to either side.
     half = 12.7062 * np.std(accuracy, ddof=1) / np.sqrt(2)
     assert seeds["pair_accuracy"]["high"] - np.mean(accuracy) == pytest.approx(half, rel=1e-4)
-    table = run_here("summary.py", top).stdout
+    table = run_here("-m", "pages.summary", top).stdout
     assert f"{np.mean(accuracy):.1%} ± {np.std(accuracy, ddof=1):.1%}" in table and "type_0" in table
     same = run_here("train_siamese.py", "--compare", tmp_path / "seed_0", tmp_path / "seed_0")
     assert same.returncode == 0 and "p 1" in same.stdout

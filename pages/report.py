@@ -1,20 +1,10 @@
-"""Pages to look at in a browser: the leaderboard of ranked pictures, and the report of a run.
-
-Each is one file that needs no network: pictures, styles and scripts are inside. leaderboard.html and report.html,
-beside this file, are their templates. Names of files are shown as they are, whatever they hold: they travel as JSON or
-escaped text, and each page's own policy forbids the browser to run any script but its own, or to load anything.
-"""
+"""The report of a run: results, figures, metrics and configuration on one page, from what lies in the run's folder."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import io
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,83 +12,9 @@ from urllib.parse import quote
 import pandas as pd
 from PIL import Image
 
-from utils import ROOT, UserError, read_json, write_text
+from pages.template import data_address, escape, fill_template
+from utils import UserError, read_json, write_text
 
-STYLE = """\
-:root { color-scheme: light; --ground: #fff; --card: #f6f6f4; --ink: #1a1a1a; --quiet: #595959; --line: #d5d5d0;
-  --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root:not([data-theme]) { color-scheme: dark; --ground: #151617; --card: #202224;
-  --ink: #ececec; --quiet: #a9adb1; --line: #3c4043; --accent: #56b4e9; } }
-:root[data-theme="dark"] { color-scheme: dark; --ground: #151617; --card: #202224; --ink: #ececec; --quiet: #a9adb1;
-  --line: #3c4043; --accent: #56b4e9; }
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 1rem/1.45 system-ui, sans-serif; }
-header, main, footer { max-width: 90rem; margin: 0 auto; padding: 0 1rem; }
-header { display: flex; justify-content: space-between; align-items: center; gap: 1rem; padding-top: .75rem; }
-header button { flex: none; }
-h1 { font-size: 1.4rem; overflow-wrap: anywhere; min-width: 0; }
-h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
-a { color: var(--accent); overflow-wrap: anywhere; }
-button, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
-  border-radius: .4rem; padding: .4rem .7rem; min-height: 2.5rem; }
-button { cursor: pointer; }
-button[aria-pressed="true"] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); }
-button:disabled { opacity: .5; cursor: default; }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-kbd { border: 1px solid var(--line); border-radius: .25rem; padding: 0 .3rem; font-size: .85em;
-  background: var(--card); }
-footer { color: var(--quiet); font-size: .9rem; padding-top: 1rem; padding-bottom: 2rem; }"""
-
-THEME_SCRIPT = """\
-document.getElementById("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-});"""
-
-
-def thumbnail(picture: Image.Image, side: int = 240) -> str:
-    """A JPEG of at most `side` pixels a side, as a data: address to embed in a page."""
-    small = picture.convert("RGB")
-    small.thumbnail((side, side))
-    with io.BytesIO() as file:
-        small.save(file, "JPEG", quality=80, optimize=True)
-        return _data_address(file.getvalue(), "image/jpeg")
-
-
-# --- the leaderboard ------------------------------------------------------------------------------------------------
-def leaderboard_page(
-    table: pd.DataFrame,
-    thumbnails: list[str],
-    sizes: list[tuple[int, int]],
-    title: str = "",
-    against: str = "training pictures",
-) -> str:
-    """The HTML of a leaderboard that sorts, filters, and draws the model's window on each picture.
-
-    `table`: path, score, percentile (0 to 100), and x, y, w, h, the window in pixels of the picture (NaN, or no such
-    columns, where the model has none). In the order of its rows: `thumbnails`, as `thumbnail` makes them, and `sizes`,
-    the width and height of the picture itself in pixels. `against` says which pictures the percentile is among.
-    """
-    if not len(table) == len(thumbnails) == len(sizes):
-        raise ValueError(f"{len(table)} rows, {len(thumbnails)} thumbnails and {len(sizes)} sizes do not fit together")
-    pictures = []
-    for row, image, (width, height) in zip(table.to_dict("records"), thumbnails, sizes, strict=True):
-        window = [_number_or_none(row.get(side)) for side in "xywh"]
-        numbers = (_number_or_none(row["score"]), _number_or_none(row.get("percentile")))
-        box = None if None in window else window
-        pictures.append((_whole(row["path"]), *numbers, box, (int(width), int(height)), image))
-    # Without `<` the data cannot close its own <script>.
-    data = json.dumps(pictures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return _page("leaderboard.html", title or "Ranked pictures", data=data, against=_escape(against))
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(float(value), 6)
-
-
-# --- the report of a run --------------------------------------------------------------------------------------------
 # What each measure is called, and what it says; in the order of the table.
 MEASURES = {
     "pair_accuracy": ("Pair accuracy", "share of pairs put in the right order; guessing gives 0.5"),
@@ -158,7 +74,7 @@ def report_page(folder: str | Path) -> Path:
             parts.append(_details(heading, _settings(folder / name)))
     parts.append(_files(folder))
     body = "\n".join(part for part in parts if part)
-    write_text(folder / "report.html", _page("report.html", f"Run {folder.resolve().name}", body=body))
+    write_text(folder / "report.html", fill_template("report.html", f"Run {folder.resolve().name}", body=body))
     return folder / "report.html"
 
 
@@ -174,7 +90,7 @@ def _results(folder: Path) -> str:
     try:
         results = read_json(folder / "results.json")
     except UserError as error:
-        return f"<p>{_escape(error)}</p>"
+        return f"<p>{escape(error)}</p>"
     results = results if isinstance(results, dict) else {"result": results}
     groups: dict[str, dict[str, Any]] = {"": {}}
     for key, value in results.items():
@@ -188,8 +104,8 @@ def _results(folder: Path) -> str:
         table = _measures(groups[name])
         if table:
             heading = GROUPS.get(name) or _named(name)
-            tables.append(f"<h2>{_escape(heading)}</h2>\n{table}")
-    everything = f"<pre>{_escape(json.dumps(results, indent=2, ensure_ascii=False))}</pre>"
+            tables.append(f"<h2>{escape(heading)}</h2>\n{table}")
+    everything = f"<pre>{escape(json.dumps(results, indent=2, ensure_ascii=False))}</pre>"
     return "\n".join([*tables, _details("All results, as they are in results.json", everything)])
 
 
@@ -214,8 +130,8 @@ def _measures(group: dict[str, Any]) -> str:
     head += "".join(f'<th scope="col" class="{columns[place][1]}">{columns[place][0]}</th>' for place in used)
     body = ""
     for name, *cells in rows:
-        shown = "".join(f'<td class="{columns[place][1]}">{_escape(cells[place])}</td>' for place in used)
-        body += f'<tr><th scope="row">{_escape(name)}</th>{shown}</tr>'
+        shown = "".join(f'<td class="{columns[place][1]}">{escape(cells[place])}</td>' for place in used)
+        body += f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll">{table}</div>' if rows else ""
 
@@ -230,17 +146,17 @@ def _figures(folder: Path) -> str:
         try:
             with Image.open(files[name]) as picture:
                 width, height = picture.size
-            address = _data_address(files[name].read_bytes(), "image/png")
+            address = data_address(files[name].read_bytes(), "image/png")
         except OSError as error:
-            parts.append(f"<p>{_escape(name)} cannot be shown: {_escape(error)}</p>")
+            parts.append(f"<p>{escape(name)} cannot be shown: {escape(error)}</p>")
             continue
         # Figures have 150 dots an inch, a page 96: shown so, their letters are as large as on paper.
         across, down = round(width * 0.64), round(height * 0.64)
         kind = ' class="broad"' if across > 640 else ""
         parts.append(
-            f'<figure><div class="sheet" tabindex="0" role="group" aria-label="{_escape(name)}">'
-            f'<img{kind} alt="{_escape(caption)}" width="{across}" height="{down}" src="{address}"></div>'
-            f"<figcaption>{_escape(caption)}</figcaption></figure>"
+            f'<figure><div class="sheet" tabindex="0" role="group" aria-label="{escape(name)}">'
+            f'<img{kind} alt="{escape(caption)}" width="{across}" height="{down}" src="{address}"></div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     return "\n".join(parts)
 
@@ -252,10 +168,10 @@ def _metrics(folder: Path) -> str:
     try:
         table = pd.read_csv(folder / "metrics.csv")
     except (OSError, ValueError) as error:  # half a line, or no table at all
-        return f"<p>metrics.csv cannot be read: {_escape(error)}</p>"
-    head = "".join(f'<th scope="col">{_escape(_named(column))}</th>' for column in table.columns)
+        return f"<p>metrics.csv cannot be read: {escape(error)}</p>"
+    head = "".join(f'<th scope="col">{escape(_named(column))}</th>' for column in table.columns)
     rows = [
-        "<tr>" + "".join(f'<td class="number">{_escape(_value(value))}</td>' for value in row) + "</tr>"
+        "<tr>" + "".join(f'<td class="number">{escape(_value(value))}</td>' for value in row) + "</tr>"
         for row in table.itertuples(index=False)
     ]
     body = (
@@ -268,12 +184,12 @@ def _settings(path: Path) -> str:
     try:
         settings = read_json(path)
     except UserError as error:
-        return f"<p>{_escape(error)}</p>"
+        return f"<p>{escape(error)}</p>"
     settings = settings if isinstance(settings, dict) else {"": settings}
     rows = []
     for key, value in settings.items():
         text = ", ".join(f"{k} {_setting(v)}" for k, v in value.items()) if isinstance(value, dict) else _setting(value)
-        rows.append(f'<tr><th scope="row">{_escape(key)}</th><td>{_escape(text)}</td></tr>')
+        rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>')
     return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -281,7 +197,7 @@ def _files(folder: Path) -> str:
     """Links to what else lies in the folder; they work while the page stays there."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     links = [
-        f'<li><a href="{_escape(quote(os.fsencode(name)))}">{_escape(name)}</a></li>'
+        f'<li><a href="{escape(quote(os.fsencode(name)))}">{escape(name)}</a></li>'
         for name in names
         if name != "report.html" and not name.startswith(".")
     ]
@@ -289,7 +205,7 @@ def _files(folder: Path) -> str:
 
 
 def _details(heading: str, inside: str) -> str:
-    return f"<details><summary>{_escape(heading)}</summary>\n{inside}\n</details>"
+    return f"<details><summary>{escape(heading)}</summary>\n{inside}\n</details>"
 
 
 def _named(key: str) -> str:
@@ -325,30 +241,3 @@ def _value(value: Any) -> str:
 def _setting(value: Any) -> str:
     """A setting as it was given: no commas, no rounding."""
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-# --- shared ---------------------------------------------------------------------------------------------------------
-def _page(template: str, title: str, **fields: str) -> str:
-    """Fill a template: `@@name@@` stands for a field. `title` is escaped here, the fields by those who made them."""
-    text = (ROOT / template).read_text(encoding="utf-8").replace("@@theme@@", THEME_SCRIPT)
-    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL).group(1)
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    policy += "; base-uri 'none'; form-action 'none'"
-    fields |= {"title": _escape(title), "style": STYLE, "policy": policy}
-    # In one pass: what a field holds is never taken for a field.
-    return re.sub(r"@@(\w+)@@", lambda match: fields[match[1]], text)
-
-
-def _escape(text: Any) -> str:
-    """Text for HTML, in or out of an attribute."""
-    return html.escape(_whole(text))
-
-
-def _whole(text: Any) -> str:
-    """Text that UTF-8 can hold: bytes of a broken file name, which python keeps as surrogates, become a mark."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
-
-
-def _data_address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,6 +1,6 @@
 """One table of all runs of a pipeline, and where everything is.
 
-python summary.py outputs/sample            reads */results.json, writes summary.csv and each run's report.html
+python -m pages.summary outputs/sample     reads */results.json, writes summary.csv and each run's report.html
 
 Of a run with --seeds or --folds it reads seeds.json: the mean over the runs ± their standard deviation, and the 95 %
 interval of that mean.
@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-import pages
+from pages.report import report_page
 from utils import UserError, read_json, run_main, write_csv
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     table = pd.DataFrame([row_of(run) for run in runs])
     write_csv(folder / "summary.csv", table)
     print(as_text(table))
-    reports = [pages.report_page(run) for run in runs if (run / "results.json").is_file()]
+    reports = [report_page(run) for run in runs if (run / "results.json").is_file()]
     made = [folder / "summary.csv", *reports, *sorted(folder.glob("ranks.csv")), *sorted(folder.glob("*.html"))]
     print("\nwhere everything is:\n" + "\n".join(f"  {path}" for path in made))
 
