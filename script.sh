@@ -85,7 +85,7 @@ classifier() { # on the Reddit data the four networks, whose comparison chooses 
 
 compare() {
   # shellcheck disable=SC2086
-  step compare "$OUT/choice.json" "$CLASSES" train_classifier.py --compare --data_path "$DATA" \
+  step compare "$OUT/choice.json" "$CLASSES" -m studies.comparison --data_path "$DATA" \
     --save_dir "$OUT" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
 }
 
@@ -106,7 +106,7 @@ rank() { # the held-out pictures, by the ranker of type 1
     --check_point "$run/best.pt" --output "$OUT/ranks.csv" --page "$OUT/leaderboard.html"
 }
 
-report() { python summary.py "$OUT"; }
+report() { python -m pages.summary "$OUT"; }
 
 demo() { # the game and your own pictures, in a browser
   set_up requirements-demo.txt
@@ -122,7 +122,7 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
         --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type" ${SIAMESE_FLAGS:-}
     done
   done
-  python summary.py "$OUT/table"
+  python -m pages.summary "$OUT/table"
 }
 
 everything() { # $1: how the pictures come, `sample` or `download`

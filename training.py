@@ -206,15 +206,12 @@ def fit(
             raise UserError(f"the loss is {row['train_loss']} in epoch {epoch + 1}: try a smaller --learning_rate")
         found = {f"val_{name}": value for name, value in validate().items()}
         row |= found | {"learning_rate": rate, "seconds": time.perf_counter() - start}
-        state["epoch"] = epoch + 1
-        state["history"] = [*state["history"], row]
-        state["watched"] = [*state["watched"], *([watch()] if watch else [])]
-        figures = [each[f"val_{chosen_by}"] for each in state["history"]]
-        state["best_epoch"] = best_epoch(figures, epochs, lowest)
-        state["best"] = figures[state["best_epoch"] - 1]
-        if state["best_epoch"] == epoch + 1:
-            best = {key: value.clone() for key, value in network.state_dict().items()}
-            best_state = dict(state)
+        history, watched = [*state["history"], row], [*state["watched"], *([watch()] if watch else [])]
+        figures = [each[f"val_{chosen_by}"] for each in history]
+        chosen, state = best_epoch(figures, epochs, lowest), {"history": history, "watched": watched}
+        state |= {"epoch": epoch + 1, "best": figures[chosen - 1], "best_epoch": chosen}
+        if chosen == epoch + 1:
+            best, best_state = copied(network), state
         # AlexNet's last.pt is of 700 MB: it is written so often that it takes a tenth of the time at most.
         if (begin := time.perf_counter()) - saved > 10 * cost or epoch + 1 == epochs:
             if best:
@@ -247,11 +244,15 @@ def restore(
         set_rng_state(state["rng"])
 
 
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
 def save_best(
     path: Path, about: dict[str, Any], network: nn.Module, weights: dict[str, Tensor], whole: nn.Module
 ) -> None:
     """Write the network `whole` with these weights in its trained part `network`, which keeps its own."""
-    now = {key: value.clone() for key, value in network.state_dict().items()}
+    now = copied(network)
     network.load_state_dict(weights)
     save_checkpoint(path, about | {"model": whole.state_dict()})
     network.load_state_dict(now)

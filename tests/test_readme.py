@@ -24,13 +24,16 @@ COMMANDS = list(
 QUICK = {
     "train_siamese.py": "--epochs 1 --image_size 64",
     "train_classifier.py": "--epochs 1 --image_size 64",
-    "ablation.py": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
-    "benchmark.py": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "studies.comparison": "--epochs 1 --image_size 64 --networks alexnet",
+    "studies.ablation": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
+    "studies.benchmark": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "studies.time_to_accuracy": "--image_size 64",
     "download_images.py": "--dry_run",  # without it in test_download_images.py, against a server of its own
     "demo.py": "--help",  # without it in test_demo.py, with a browser
 }
 WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
-WRITES |= {"ablation.py": "--output", "benchmark.py": "--output"}
+WRITES |= {"studies.comparison": "--save_dir", "studies.baselines": "--save_dir"}
+WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy"), "--output")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
     words = shlex.split(command)
     for name, place in places.items():
         words = [re.sub(rf"^{re.escape(name)}(?=/|$)", str(trained / place), word) for word in words]
-    script = next((word for word in words if word.endswith(".py")), "")
+    script = words[2] if words[1] == "-m" else next((word for word in words if word.endswith(".py")), "")
     for flag in ("--output", "--page"):
         if flag in words:
             words[words.index(flag) + 1] = str(tmp_path / Path(words[words.index(flag) + 1]).name)
