@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -287,7 +288,7 @@ def fit(
     state = training.fit(
         model, optimiser, scheduler, one_epoch, lambda: validate(model, data, pair_mode, amp), folder=folder,
         about=about | {"transform": transforms.describe(image_size)}, epochs=epochs, seed=seed,
-        chosen_by="pair_accuracy", resumed=resumed,
+        chosen_by="pair_accuracy", first=math.ceil(recipe.settled * epochs), resumed=resumed,
         watch=lambda: watched_windows(model, data, amp) if model.locnet else None,
     )  # fmt: skip
     return model, state

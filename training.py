@@ -158,10 +158,15 @@ def one_cycle(optimiser: torch.optim.Optimizer, learning_rate: float, steps: int
     return OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=warm_up)
 
 
-def best_epoch(figures: Sequence[float], epochs: int, lowest: bool = False) -> int:
-    """The epoch (from 1) to keep, of those whose validation figures are known."""
-    figures = np.array(figures) * (-1 if lowest else 1)
-    return int(np.flatnonzero(figures == figures.max())[-1]) + 1
+def best_epoch(figures: Sequence[float], first: int = 1, lowest: bool = False, over: int = 5) -> int:
+    """The epoch (from 1) to keep, of those whose validation figures are known: the one whose mean over itself and the
+    `over` − 1 epochs before it is the best, of equals the later; none before `first`, as soon as that is known.
+
+    A figure on some sixty pictures moves by its noise from epoch to epoch; the best single one is a lucky one.
+    """
+    known = pd.Series(figures, dtype=float).rolling(over, min_periods=1).mean() * (-1 if lowest else 1)
+    open_to_choice = known[min(first, len(known)) - 1 :]
+    return int(open_to_choice[open_to_choice == open_to_choice.max()].index[-1]) + 1
 
 
 def fit(
@@ -177,6 +182,7 @@ def fit(
     seed: int,
     chosen_by: str,
     lowest: bool = False,
+    first: int = 1,
     printed: str | None = None,
     resumed: dict[str, Any] | None = None,
     watch: Callable[[], Any] | None = None,
@@ -185,8 +191,8 @@ def fit(
     """Train, or go on from the checkpoint `resumed`; metrics.csv, last.pt and best.pt are written as it goes.
 
     `train_one_epoch(epoch)` gives train_loss, images_per_second, learning_rate and what else belongs into metrics.csv;
-    `validate()` the columns val_… after these, among them `chosen_by`, by which best.pt is chosen (see `best_epoch`),
-    and `printed`. `about` goes into the checkpoints. What `watch()` gives after each epoch is kept in `watched`.
+    `validate()` the columns val_… after these, among them `printed` and `chosen_by`, by which best.pt is chosen from
+    the epoch `first` on (see `best_epoch`). `about` goes into the checkpoints, and what `watch()` gives each epoch.
     `whole` is the network that best.pt is to hold where the trained one is a part of it.
 
     Returns epoch, best_epoch, best (the figure of that epoch), history (a dict an epoch, as in metrics.csv), watched.
@@ -205,10 +211,10 @@ def fit(
         if not np.isfinite(row["train_loss"]):
             raise UserError(f"the loss is {row['train_loss']} in epoch {epoch + 1}: try a smaller --learning_rate")
         found = {f"val_{name}": value for name, value in validate().items()}
-        row |= found | {"learning_rate": rate, "seconds": time.perf_counter() - start}
+        row |= {**found, "learning_rate": rate, "seconds": time.perf_counter() - start}
         history, watched = [*state["history"], row], [*state["watched"], *([watch()] if watch else [])]
         figures = [each[f"val_{chosen_by}"] for each in history]
-        chosen, state = best_epoch(figures, epochs, lowest), {"history": history, "watched": watched}
+        chosen, state = best_epoch(figures, first, lowest), {"history": history, "watched": watched}
         state |= {"epoch": epoch + 1, "best": figures[chosen - 1], "best_epoch": chosen}
         if chosen == epoch + 1:
             best, best_state = copied(network), state
@@ -219,8 +225,7 @@ def fit(
                 best = None
             save_last(folder / "last.pt", about | state, network, optimiser, scheduler, epoch + 1 == epochs)
             write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
-            saved = time.perf_counter()
-            cost = saved - begin
+            saved, cost = time.perf_counter(), time.perf_counter() - begin
         print_epoch(row, epochs, printed or chosen_by)
     distributed.barrier()
     return state
