@@ -20,12 +20,12 @@ def cnn_classifier(
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """A network with `num_classes` outputs, and the transform that goes with its weights.
 
-    `weights` is 'imagenet', 'none' or a torchvision state dict. `freeze` 'published' (or True) keeps what is published
-    as kept: all but the head for ResNet and DenseNet, all but `classifier` (fc6 to fc8) for AlexNet and VGG; 'last'
-    keeps all but the last layer of any network. The transform takes uint8 (n, 3, h, w). Raises UserError for an
-    unknown name, listing the known ones.
+    `weights` is 'imagenet', 'none' or the path of a state dict, which may lack the head. `freeze` 'published' (or True)
+    keeps what is published as kept: all but the head for ResNet and DenseNet, all but `classifier` (fc6 to fc8) for
+    AlexNet and VGG; 'last' keeps all but the last layer of any network. The transform takes uint8 (n, 3, h, w). Raises
+    UserError for an unknown name, listing the known ones.
     """
-    model = load_network(model_name, weights)
+    model = load_network(model_name, weights, "last" if freeze == "last" else "published")
     replace_last_layer(model, num_classes)
     if freeze:
         freeze_to(model, "published" if freeze is True else freeze)

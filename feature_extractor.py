@@ -42,6 +42,7 @@ from utils import (
     run_main,
     written_whole,
 )
+from weights import load_weights
 
 # The study's four networks, by the names of its flags; any other torchvision classification model goes by its own name.
 NETWORKS = {"alexnet": "alexnet", "vgg": "vgg16", "resnet": "resnet101", "densenet": "densenet121"}
@@ -50,11 +51,12 @@ CUTS = ("published", "last")
 
 
 # --- networks and their weights -------------------------------------------------------------------------------------
-def load_network(model_name: str, weights: str) -> nn.Module:
+def load_network(model_name: str, weights: str, cut: str | None = None) -> nn.Module:
     """A torchvision classification network with its 1000 outputs.
 
     `weights` is 'imagenet' (torchvision's default weights), 'none' (He et al. 2015 initialisation) or the path of a
-    torchvision state dict, loaded strictly. Raises UserError where the name is unknown or the weights cannot be had.
+    state dict (see weights.py). Beyond `cut` (see `trained_part`) the network is replaced, trained anew or cut off: of
+    that part a file may lack all. Raises UserError where the name is unknown or the weights cannot be had.
     """
     name = NETWORKS.get(model_name, model_name)
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -66,7 +68,7 @@ def load_network(model_name: str, weights: str) -> nn.Module:
     model = torchvision.models.get_model(name, weights=None, **options)
     if weights == "none":
         return without_side_heads(he_initialised(model))
-    load_state(model, weights)
+    load_weights(he_initialised(model), weights, trained_part(model, cut) if cut else None)
     return without_side_heads(model)
 
 
@@ -89,31 +91,6 @@ def without_side_heads(model: nn.Module) -> nn.Module:
             if hasattr(model, name):
                 setattr(model, name, None)
     return model
-
-
-def load_state(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict strictly; a UserError names the first key that does not fit."""
-    if not Path(path).is_file():
-        raise UserError(f"--weights {path}: no such file (known besides files: imagenet, none)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a file that is not one of its own
-        raise UserError(f"--weights {path} is not a torch file: {str(error).splitlines()[0]}") from error
-    own = model.state_dict()
-    if not isinstance(state, dict):
-        raise UserError(f"--weights {path} holds no state dict")
-    for key in [*own, *state]:
-        if key not in state:
-            raise UserError(f"--weights {path} lacks the key {key}")
-        if key not in own:
-            raise UserError(f"--weights {path} has a key that the network lacks: {key}")
-        if not isinstance(state[key], Tensor):
-            raise UserError(f"--weights {path}: {key} is no tensor")
-        if state[key].shape != own[key].shape:
-            raise UserError(
-                f"--weights {path}: {key} is {tuple(state[key].shape)}, the network's {tuple(own[key].shape)}"
-            )
-    model.load_state_dict(state)
 
 
 def he_initialised(model: nn.Module) -> nn.Module:
@@ -174,7 +151,7 @@ def freeze_to(model: nn.Module, cut: str) -> None:
 
 def backbone(model_name: str, weights: str, cut: str = "published") -> nn.Module:
     """The network cut at its features: pictures (n, 3, h, w), normalised → features (n, …) of the shapes above."""
-    return cut_off(load_network(model_name, weights), cut)
+    return cut_off(load_network(model_name, weights, cut), cut)
 
 
 def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:

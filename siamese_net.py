@@ -246,7 +246,7 @@ def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
 def _ranknet(model_name: str, model_type: int, weights: str, recipe: Recipe, batch_norm: bool) -> RankNet:
     """Head small: the convolutions pooled to 3×3 under a head of one hidden layer. Head fc7: AlexNet up to fc7 (4096),
     or DenseNet-121 pooled to 2×2 (1024·4), and one linear layer."""
-    model, views = load_network(model_name, weights), 2 if model_type == 2 else 1
+    model, views = load_network(model_name, weights, "published"), 2 if model_type == 2 else 1
     if recipe.head == "small":
         normalised = batch_norm and (model_name, model_type) == ("alexnet", 0)
         features = _normalised(model.features) if normalised else model.features
@@ -268,7 +268,7 @@ def _locnet(ranknet: RankNet, model_name: str, weights: str, recipe: Recipe) -> 
     """Regression on a map of its own; attention on the ranker's convolutions, or on a copy of them."""
     channels = _channels(model_name)
     if recipe.locnet == "regression":
-        return LocNet(load_network(model_name, weights).features, channels)
+        return LocNet(load_network(model_name, weights, "published").features, channels)
     features = ranknet.extractor[0] if recipe.shared else copy.deepcopy(ranknet.extractor[0])
     if model_name == "alexnet":  # without its last pooling, which would halve the map that the attention points on
         return AttentionLocNet(features[:-1], channels, stride=16, first=15.5, recipe=recipe)

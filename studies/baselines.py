@@ -183,7 +183,7 @@ def features_of(
     device: torch.device,
 ) -> np.ndarray:
     """Features (n, d) of the pictures, kept under processed/."""
-    model = feature_extractor.load_network(model_name, weights).to(device)
+    model = feature_extractor.load_network(model_name, weights, cut).to(device)
     feature_extractor.check_size(model, transforms.stored_side(image_size))
     found = feature_extractor.load_features(
         model, pictures, data_set.processed_folder(Path(data_path)), model_name=model_name, weights=weights, cut=cut,

@@ -10,8 +10,9 @@ import torchvision
 from torch import nn
 
 from classifier_net import cnn_classifier, train_mode
+from device import seed_everything
 from feature_extractor import load_network, weights_hash
-from utils import UserError, seed_everything
+from utils import UserError
 
 SMALL = "shufflenet_v2_x0_5"  # 1.4 million parameters
 
