@@ -122,7 +122,8 @@ def test_another_networks_weights_are_refused(tmp_path):
     with pytest.raises(UserError, match="alexnet.pt lacks the key conv1.0.weight"):
         load_network(SMALL, str(tmp_path / "alexnet.pt"))
     with pytest.raises(UserError, match="holds nothing of this network"):
-        load_weights(nn.Sequential(nn.Linear(2, 2)), tmp_path / "alexnet.pt", fresh="0")
+        torch.save({"0.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
+        load_weights(nn.Sequential(nn.Linear(2, 2)), tmp_path / "other.pt", fresh="0")
 
 
 def test_pretrained_convolutions_at_hand_are_loaded(real_data):
