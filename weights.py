@@ -14,9 +14,7 @@ from utils import UserError
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net")  # the keys of checkpoints
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")  # of DataParallel, torch.compile, Lightning and others
 # DenseNet's layers were called norm.1, conv.2 until torch 0.4 forbade the dot; the published files still have it.
-OLD_DENSENET = re.compile(
-    r"(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
-)
+OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
