@@ -11,8 +11,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,15 +116,30 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:
-    """Read a CSV file that must hold `columns` and a row at least; anything else is a UserError naming the file."""
+    """Read a CSV file that must hold `columns` and a row at least; anything else is a UserError naming the file.
+
+    `options` are those of pandas. Unless they say otherwise only an empty cell is a gap: a community may be called `NA`
+    or `null`. gzip and UTF-16 are told by the file's first bytes. A quote that swallows further rows is an error.
+    """
     path = Path(path)
+    if "keep_default_na" not in options:
+        options = {"keep_default_na": False, "na_values": [""]} | options
     try:
-        table = pd.read_csv(path, **options)
+        with open(path, "rb") as file:
+            head = file.read(4)
+        if head.startswith(b"\x1f\x8b"):
+            options = {"compression": "gzip"} | options
+        elif re.match(rb"\xff\xfe[^\x00]\x00|\xfe\xff\x00[^\x00]", head):  # UTF-16's mark and a letter of ASCII
+            options = {"encoding": "utf-16"} | options
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(path, index_col=False, **options)  # a surplus of fields would shift the names by one
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty") from error
-    except (OSError, ValueError) as error:  # unreadable, a folder, or not a CSV at all
+    except pd.errors.ParserWarning as error:
+        raise UserError(f"{path} has more fields in its rows than names in its header") from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # unreadable, a folder, or not a CSV at all
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -130,6 +148,12 @@ def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFra
         )
     if table.empty:
         raise UserError(f"{path} has a header and no rows")
+    for name, column in table.select_dtypes(["object", "str"]).items():
+        cells = column[column.astype("str").str.contains("\n", regex=False, na=False)]
+        whole = cells.map(lambda cell: max(line.count(",") for line in cell.split("\n")) >= len(table.columns) - 1 > 0)
+        if whole.any():
+            row = int(whole.idxmax()) + 1
+            raise UserError(f"{path} row {row}: a quote opens in {name}, does not close there, and swallows other rows")
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import pickle
 import random
 import signal
@@ -107,6 +108,9 @@ def test_one_seed_sets_all_generators_and_their_states_survive_a_checkpoint(tmp_
         ('a,c\n"1,2\n', "cannot be read as CSV"),
         ("a,c\n1,2\n1,2,3\n", "cannot be read as CSV"),
         (b"\xff\xfe\x00\x80junk", "cannot be read as CSV"),
+        ("a,c\n1,2,3\n4,5,6\n", "more fields in its rows than names in its header"),
+        ('a,c\n1,"x\n2,y\n3,"z\n4,w\n', "row 1: a quote opens in c, does not close there"),
+        (gzip.compress(b"a,c\n1,2\n")[:-9], "cannot be read as CSV"),
     ],
 )
 def test_an_unusable_table_names_the_file(tmp_path, content, says):
@@ -115,6 +119,23 @@ def test_an_unusable_table_names_the_file(tmp_path, content, says):
     with pytest.raises(UserError, match=says) as error:
         utils.read_csv(path, ["c"])
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,c\n1,NA\n2,null\n3,\n",
+        b"\xef\xbb\xbfa,c\r\n1,NA\r\n2,null\r\n3,\r\n",
+        "a,c\n1,NA\n2,null\n3,\n".encode("utf-16"),
+        gzip.compress(b"a,c\n\n1,NA\n2,null\n3,\n"),
+        b"a,c\n1,NA,\n2,null,\n3,,\n",
+    ],
+)
+def test_only_an_empty_cell_is_a_gap_however_the_table_was_written(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    table = utils.read_csv(tmp_path / "t.csv", ["a", "c"])
+    assert table["a"].tolist() == [1, 2, 3]
+    assert table["c"].tolist()[:2] == ["NA", "null"] and pd.isna(table["c"].iloc[2])
 
 
 def test_a_missing_table_a_folder_and_a_broken_json_name_themselves(tmp_path):
