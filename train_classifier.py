@@ -307,6 +307,7 @@ def finish(
 ) -> dict[str, Any]:
     """Read the test split with the checkpoint that validation chose; write results.json and the pictures."""
     best = load_checkpoint(folder / "best.pt", "classifier")
+    training.share_last(folder, state)
     model.load_state_dict(best["model"])
     start = time.perf_counter()
     probabilities = predict(model, data.pictures, data.rows["test"], amp)

@@ -342,6 +342,7 @@ def finish(
     # A percentile needs something to stand against: the scores of the pictures that the ranker was trained on.
     train_scores, _ = predict(model, data.pictures, data.rows["train"], amp)
     save_checkpoint(folder / "best.pt", best | {"train_scores": torch.from_numpy(np.sort(train_scores))})
+    training.share_last(folder, state)
     table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": v_score, "score": scores})
     if windows is not None:
         table[["x", "y", "w", "h"]] = windows.round(2)

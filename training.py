@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
+import os
 import platform
 import subprocess
 import sys
@@ -138,10 +140,12 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
         print(f"no {path}: starting from the beginning")
         return None
     state = load_checkpoint(path, kind)
-    if "optimiser" not in state and not state.get("finished"):
+    finished = path.name == "last.pt" and state["epoch"] == state["config"].get("epochs")
+    if "optimiser" not in state and not finished:
         raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
     if (key := first_difference(state["config"], config)) is not None:
-        raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}")
+        longer = ", and its schedule cannot be made longer: give another --save_dir" if key == "epochs" else ""
+        raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}{longer}")
     return state
 
 
@@ -273,7 +277,17 @@ def save_last(
 ) -> None:
     """Write what a run needs to go on; of one that has finished, the network alone."""
     running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
-    save_checkpoint(path, about | {"model": network.state_dict()} | ({"finished": True} if finished else running))
+    save_checkpoint(path, about | {"model": network.state_dict()} | ({} if finished else running))
+
+
+def share_last(folder: Path, state: dict[str, Any]) -> None:
+    """Where the epoch that was kept is the last one, last.pt becomes another name of best.pt: the same network once."""
+    if distributed.rank() == 0 and state["best_epoch"] == state["epoch"]:
+        beside = folder / ".last.pt.part"
+        with contextlib.suppress(OSError):  # a disk without hard links keeps both
+            beside.unlink(missing_ok=True)
+            os.link(folder / "best.pt", beside)
+            os.replace(beside, folder / "last.pt")
 
 
 # --- several runs ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def test_of_equals_the_later_epoch_is_kept_and_none_before_the_first_that_may_be
 
 def run(folder, epochs, values, until=None, resumed=None):
     """A training of one weight, which after epoch n is the sum of what was drawn in n epochs."""
+    torch.manual_seed(1)
     network = nn.Linear(1, 1, bias=False)
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
     scheduler = training.one_cycle(optimiser, 1.0, epochs)
@@ -69,12 +70,21 @@ def test_a_run_broken_off_goes_on_to_the_same_end(tmp_path):
 def test_a_finished_run_keeps_no_optimiser_and_the_rates_are_those_used(tmp_path):
     state = run(tmp_path, 4, [0.4, 0.3, 0.2, 0.1])
     last = utils.load_checkpoint(tmp_path / "last.pt", "siamese")
-    assert last["finished"] and not {"optimiser", "scheduler", "rng"} & set(last)
+    assert last["epoch"] == 4 and not {"optimiser", "scheduler", "rng"} & set(last)
     rates = pd.read_csv(tmp_path / "metrics.csv")["learning_rate"]
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         torch.optim.SGD([torch.zeros(1)], lr=1.0), 1.0, total_steps=4, pct_start=0.15
     )
     assert rates[0] == pytest.approx(cycle.get_last_lr()[0]) and state["best_epoch"] == 4
+
+
+def test_where_the_last_epoch_is_kept_its_network_lies_on_the_disk_once(tmp_path):
+    training.share_last(tmp_path, run(tmp_path, 4, [0.4, 0.3, 0.2, 0.1]))
+    assert (tmp_path / "best.pt").samefile(tmp_path / "last.pt")
+    state = run(tmp_path / "falling", 8, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    training.share_last(tmp_path / "falling", state)
+    epochs = [utils.load_checkpoint(tmp_path / "falling" / name, "siamese")["epoch"] for name in ("best.pt", "last.pt")]
+    assert epochs == [state["best_epoch"], 8] and state["best_epoch"] < 8
 
 
 def test_an_infinite_loss_ends_the_run_and_names_the_epoch(tmp_path):
