@@ -29,9 +29,10 @@ import metrics
 from device import select_device
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
-from rank_images import COLUMNS, Source, read, score_all
+from pictures.decoder import decode
+from pictures.sources import Source, read
+from rank_images import COLUMNS, score_all
 from siamese_net import SiameseNet, from_checkpoint
-from transforms import decode
 from utils import UserError, at_least, print_configuration, read_csv, run_main
 
 SHOWN = 480  # pixels of the longer side of a picture on the page
@@ -202,18 +203,18 @@ def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray) -> None
     files.change(show, files, [gr.HTML(elem_id="ranked"), faults])
 
 
-def build_page(gr: Any, args: argparse.Namespace) -> Any:
+def build_page(gr: Any, check_point: str, data_path: str, device: str) -> Any:
     """Both tabs. `gr` is Gradio."""
-    model, state = from_checkpoint(args.check_point)
-    model, side = model.to(select_device(args.device)), state["transform"]["side"]
+    model, state = from_checkpoint(check_point)
+    model, side = model.to(select_device(device)), state["transform"]["side"]
     if "train_scores" not in state:
-        raise UserError(f"--check_point {args.check_point} is of a run that has not finished: no percentile")
-    table = held_out(args.check_point, args.data_path)
+        raise UserError(f"--check_point {check_point} is of a run that has not finished: no percentile")
+    table = held_out(check_point, data_path)
     # What was dropped in is deleted within the hour.
     with gr.Blocks(title="Image virality", analytics_enabled=False, delete_cache=(600, 3000)) as page:
         gr.Markdown("# Image virality\nWhich pictures spread, and where in them that shows.")
         with gr.Tab("The game"):
-            game_tab(gr, page, table, args.data_path)
+            game_tab(gr, page, table, data_path)
         with gr.Tab("Rank your pictures"):
             rank_tab(gr, model, side, state["train_scores"].numpy())
     return page
@@ -256,7 +257,7 @@ def main() -> None:
         except ImportError as error:
             raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
         print_configuration(args, "demo")
-        serve(build_page(gr, args), gr, args.host, args.port)
+        serve(build_page(gr, args.check_point, args.data_path, args.device), gr, args.host, args.port)
 
 
 if __name__ == "__main__":

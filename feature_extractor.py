@@ -1,12 +1,13 @@
-"""The backbones, cut at their features; the features of a folder of pictures, or of a data set, to one file.
+"""The backbones, cut at their features; the features of anybody's pictures to one file.
 
-    python feature_extractor.py FOLDER --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
+    python feature_extractor.py SOURCE --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
 
+SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line, a picture, or a data set.
 Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet-101 2048, DenseNet-121 1024; with
-`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths in the
-folder, or img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot be used, and `about`:
-a JSON object that names the network, its weights with their hash, and the transform. A killed run goes on where it was.
-`torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
+`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths, in a
+folder from there; of a data set img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot
+be used, and `about`: a JSON object that names the network, its weights with their hash, and the transform. A killed run
+goes on where it was. `torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +33,8 @@ import data_set
 import distributed
 import transforms
 from device import autocast, seed_everything, select_device
-from transforms import UnusablePicture, decode, to_square, whole
+from pictures.sources import Source, decoded, list_sources
+from transforms import whole
 from utils import (
     UserError,
     at_least,
@@ -46,7 +46,6 @@ from weights import load_weights
 
 # The study's four networks, by the names of its flags; any other torchvision classification model goes by its own name.
 NETWORKS = {"alexnet": "alexnet", "vgg": "vgg16", "resnet": "resnet101", "densenet": "densenet121"}
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 CUTS = ("published", "last")
 
 
@@ -179,43 +178,6 @@ def extract(model: nn.Module, batch: Tensor, device: torch.device, amp: bool | N
     with autocast(device, amp):
         features = model.eval()(whole(batch.to(device)))
     return features.float().cpu().numpy()
-
-
-# --- pictures -------------------------------------------------------------------------------------------------------
-def list_pictures(folder: str | Path) -> list[Path]:
-    """The picture files under a folder, in order of their names."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-    if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    return paths
-
-
-def decoded(
-    paths: Iterable[str | Path], side: int, num_workers: int, ahead: int = 128
-) -> Iterator[tuple[Any, np.ndarray | None, tuple[int, int] | None, str]]:
-    """(path, pixels (3, side, side) or None, (width, height) or None, why not), in the order of the paths.
-
-    Threads decode `ahead` pictures; no more than that is ever held.
-    """
-
-    def one(path: str | Path) -> tuple[Any, np.ndarray | None, tuple[int, int] | None, str]:
-        try:
-            picture = decode(path)
-            return path, to_square(picture, side), picture.size, ""
-        except UnusablePicture as fault:
-            return path, None, None, str(fault)
-
-    paths, waiting = iter(paths), deque()
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for path in islice(paths, ahead):
-            waiting.append(pool.submit(one, path))
-        while waiting:
-            yield waiting.popleft().result()
-            for path in islice(paths, 1):
-                waiting.append(pool.submit(one, path))
 
 
 # --- feature files --------------------------------------------------------------------------------------------------
@@ -353,7 +315,9 @@ def load_features(
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("folder", metavar="FOLDER", help="pictures, or a data set with images/")
+    flag(
+        "source", metavar="SOURCE", help="a folder, a tar, a text list of paths, a picture, or a data set with images/"
+    )
     flag("--output", required=True, metavar="FILE.npz")
     flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
     flag("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
@@ -367,22 +331,29 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def named_sources(source: str) -> tuple[list[Source], list[str]]:
+    """The pictures, and what the file calls them: img_id in a data set, the path in a folder, else the whole path."""
+    folder = Path(source)
+    if (folder / "datasets").is_dir() and (folder / "images").is_dir():
+        sources = list(list_sources(folder / "images"))
+        return sources, [Path(each.path).stem for each in sources]
+    sources = list(list_sources(folder))
+    return sources, [os.path.relpath(each.path, folder) if folder.is_dir() else each.path for each in sources]
+
+
 def main() -> None:
     args = parse_arguments()
     distributed.join(args.device)
     print_configuration(args, "features")
     seed_everything(args.seed)
     device = select_device(args.device)
-    folder = Path(args.folder)
-    is_data_set = (folder / "datasets").is_dir() and (folder / "images").is_dir()  # then a name is an img_id
-    paths = list_pictures(folder / "images" if is_data_set else folder)
-    names = [path.stem if is_data_set else str(path.relative_to(folder)) for path in paths]
+    sources, names = named_sources(args.source)
     model = backbone(args.model_name, args.weights, args.cut).to(device)
     side = transforms.stored_side(args.image_size)
     check_size(model, side)
 
     def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
-        return [(pixels, why) for _, pixels, _, why in decoded(paths[start:stop], side, args.num_workers)]
+        return [(each.pixels, each.fault) for each in decoded(sources[start:stop], side, args.num_workers)]
 
     about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
     found = write_features(args.output, names, read, model, about, device, args.batch_size)

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-import feature_extractor
 import transforms
 from classifier_net import from_checkpoint
 from device import autocast, select_device
+from pictures.sources import count_sources, decoded, list_sources
 from utils import UserError, write_csv
 
 
 def label_pictures(
-    folder: str | Path,
+    source: str | Path,
     check_point: str | Path,
     output: str | Path,
     *,
@@ -26,25 +26,24 @@ def label_pictures(
     num_workers: int = 2,
     amp: bool | None = None,
 ) -> None:
-    """path,label,probability of every picture of a folder; those that cannot be read are listed beside the table."""
+    """path,label,probability of every picture of a source; those that cannot be read are listed beside the table."""
     device = select_device(device)
     model, state = from_checkpoint(check_point)
     model.to(device)
-    paths = feature_extractor.list_pictures(folder)
     rows, unreadable = [], []
-    pictures = feature_extractor.decoded(paths, state["transform"]["side"], num_workers)
-    waiting: list[tuple[Path, np.ndarray]] = []
-    for path, pixels, _, reason in tqdm(pictures, "labelling", len(paths), disable=None):
-        if pixels is None:
-            unreadable.append((str(path), reason))
+    pictures = decoded(list_sources(source), state["transform"]["side"], num_workers)
+    waiting: list[tuple[str, np.ndarray]] = []
+    for picture in tqdm(pictures, "labelling", count_sources(source), disable=None):
+        if picture.pixels is None:
+            unreadable.append((picture.source.path, picture.fault))
         else:
-            waiting.append((path, pixels))
+            waiting.append((picture.source.path, picture.pixels))
         if len(waiting) == 64:
             rows += label_batch(model, waiting, state["classes"], amp)
             waiting = []
     rows += label_batch(model, waiting, state["classes"], amp) if waiting else []
     if not rows:
-        raise UserError(f"none of the {len(paths)} pictures of {folder} can be read: {unreadable[0][1]}")
+        raise UserError(f"none of the {len(unreadable)} pictures of {source} can be read: {unreadable[0][1]}")
     table = pd.DataFrame(rows, columns=["path", "label", "probability"])
     write_csv(output, table)
     if unreadable:
@@ -57,7 +56,7 @@ def label_pictures(
 
 @torch.inference_mode()
 def label_batch(
-    model: nn.Module, batch: list[tuple[Path, np.ndarray]], classes: list[str], amp: bool | None
+    model: nn.Module, batch: list[tuple[str, np.ndarray]], classes: list[str], amp: bool | None
 ) -> list[tuple[str, str, float]]:
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.stack([pixels for _, pixels in batch])).to(device)
@@ -65,4 +64,4 @@ def label_batch(
         scores = model(transforms.whole(pixels))
     probability, label = scores.float().softmax(1).max(1)
     found = zip(batch, label.tolist(), probability.tolist(), strict=True)
-    return [(str(path), classes[place], round(share, 6)) for (path, _), place, share in found]
+    return [(path, classes[place], round(share, 6)) for (path, _), place, share in found]

@@ -23,8 +23,6 @@ import itertools
 import json
 import mmap
 import os
-import stat
-import tarfile
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,11 +38,12 @@ from tqdm import tqdm
 
 import distributed
 from device import autocast, select_device
-from feature_extractor import PICTURE_SUFFIXES
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
+from pictures.decoder import UnusablePicture
+from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
 from siamese_net import SiameseNet, boxes, from_checkpoint
-from transforms import UnusablePicture, decode, to_device, to_square
+from transforms import to_device
 from utils import (
     UserError,
     at_least,
@@ -57,174 +56,7 @@ from utils import (
 
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h"]
 BATCH = 64  # pictures that the network sees at once
-CHUNK = 8  # pictures that a thread decodes before it looks for more
 ON_PAGE = 2000  # pictures that a page shows at most: the most and least viral
-LARGEST = 500_000_000  # bytes of a picture in a tar: it is read into memory whole
-
-
-# --- where the pictures are -----------------------------------------------------------------------------------------
-class Source(NamedTuple):
-    """A picture: what it is called, the file that holds it, and where in it (size −1: the whole file is the picture).
-
-    What cannot even be listed has a `fault`.
-    """
-
-    path: str
-    file: str
-    offset: int = 0
-    size: int = -1
-    fault: str = ""
-
-
-def list_sources(source: str) -> Iterator[Source]:
-    """The pictures of a folder, a tar, a text list of any of these, or one picture; none is held longer than needed."""
-    if not os.path.exists(source):
-        raise UserError(f"{source} does not exist")
-    if os.path.isdir(source):
-        return _in_folder(source)
-    if _suffix(source) == ".tar" or _suffix(source) in PICTURE_SUFFIXES:
-        return _in_file(source)
-    return itertools.chain.from_iterable(_in_file(line) for line in _lines(source))
-
-
-def count_sources(source: str) -> int | None:
-    """How many pictures there are, for the bar; None where it takes reading tars to know."""
-    count = 0
-    for name in _files(source) if os.path.isdir(source) else _lines(source) if _is_list(source) else [source]:
-        if _suffix(name) == ".tar":
-            return None
-        count += 1
-    return count
-
-
-def _is_list(source: str) -> bool:
-    return _suffix(source) not in {".tar", *PICTURE_SUFFIXES}
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
-
-
-def _lines(path: str) -> Iterator[str]:
-    """The lines of a text list, whatever bytes the names are made of; empty ones are left out."""
-    with open(path, "rb") as file:
-        if b"\0" in file.read(4096):
-            raise UserError(f"{path} is neither a folder, a tar, a picture nor a text list of them")
-        file.seek(0)
-        for line in file:
-            if name := os.fsdecode(line.rstrip(b"\r\n")).strip():
-                yield name
-
-
-def _in_file(path: str) -> Iterator[Source]:
-    if os.path.isdir(path):
-        yield from _in_folder(path)
-    elif _suffix(path) == ".tar":
-        yield from _in_tar(path)
-    else:
-        yield Source(path, path)
-
-
-def _in_folder(folder: str) -> Iterator[Source]:
-    for path in _files(folder):
-        if path.endswith(os.sep):
-            yield Source(path, path, fault="the folder cannot be opened")
-        else:
-            yield from _in_file(path)
-
-
-def _files(folder: str) -> Iterator[str]:
-    """Pictures and tars under a folder by name, files before folders; one that cannot be opened ends in a slash."""
-    files, folders = [], []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                elif (_suffix(entry.name) == ".tar" or _suffix(entry.name) in PICTURE_SUFFIXES) and entry.is_file():
-                    files.append(entry.name)
-    except OSError:
-        yield os.path.join(folder, "")
-        return
-    yield from (os.path.join(folder, name) for name in sorted(files))
-    for name in sorted(folders):
-        yield from _files(os.path.join(folder, name))
-
-
-def _in_tar(path: str) -> Iterator[Source]:
-    """The pictures of a tar, by where they lie in it: nothing is unpacked, so a member's name can do no harm."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                tar.members = []  # else it keeps every member that it has passed
-                if member.isreg() and _suffix(member.name) in PICTURE_SUFFIXES:
-                    yield Source(f"{path}/{member.name}", path, member.offset_data, member.size)
-            tar.fileobj.seek(tar.offset)  # tarfile stops at a damaged header without a word
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no header and no end at byte {tar.offset:,}")
-    except (OSError, tarfile.TarError) as error:  # what lies before the damage is ranked
-        yield Source(path, path, fault=f"broken tar: {error}")
-
-
-def read(source: Source) -> Any:
-    """Decode a picture. Raises UnusablePicture with the reason."""
-    if source.fault:
-        raise UnusablePicture(source.fault)
-    if source.size < 0:
-        if not _is_regular(source.file):  # a pipe would wait for ever
-            raise UnusablePicture("not a file" if os.path.exists(source.file) else "no such file")
-        return decode(source.file)
-    if source.size > LARGEST:
-        raise UnusablePicture(f"{source.size:,} bytes are more than {LARGEST:,}")
-    try:
-        with open(source.file, "rb") as file:
-            file.seek(source.offset)
-            content = file.read(source.size)
-    except OSError as error:
-        raise UnusablePicture(f"broken: {error}") from error
-    if len(content) < source.size:
-        raise UnusablePicture("broken: the tar ends in it")
-    return decode(io.BytesIO(content))
-
-
-def _is_regular(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-# --- decoding, ahead of the network ---------------------------------------------------------------------------------
-class Decoded(NamedTuple):
-    source: Source
-    pixels: np.ndarray | None  # (3, side, side) uint8; None for one that cannot be read
-    size: tuple[int, int]  # width and height of the picture itself
-    fault: str
-
-
-def decode_one(source: Source, side: int) -> Decoded:
-    try:
-        picture = read(source)
-        return Decoded(source, to_square(picture, side), picture.size, "")
-    except UnusablePicture as fault:
-        return Decoded(source, None, (0, 0), str(fault))
-
-
-def decoded(sources: Iterable[Source], side: int, num_workers: int, ahead: int = 2 * BATCH) -> Iterator[Decoded]:
-    """The pictures in the order of the sources, decoded by threads that are `ahead` pictures ahead at most."""
-    sources, waiting = iter(sources), deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-
-        def submit() -> None:
-            if chunk := list(itertools.islice(sources, CHUNK)):
-                waiting.append(pool.submit(lambda: [decode_one(source, side) for source in chunk]))
-
-        for _ in range(-(-ahead // CHUNK)):
-            submit()
-        while waiting:
-            done = waiting.popleft().result()
-            submit()
-            yield from done
 
 
 # --- scoring --------------------------------------------------------------------------------------------------------
@@ -481,15 +313,13 @@ def main() -> None:
     model, state = from_checkpoint(args.check_point)
     model, side = model.to(device), state["transform"]["side"]
     sources = list_sources(args.source)
-    if (first := next(sources, None)) is None:
-        raise UserError(f"{args.source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}, or .tar of them)")
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # The journal belongs to this checkpoint and no other.
     journal = output.with_name(f".{output.name}.{sha256(args.check_point)[:12]}.part")
     listed = fill_journal(
         journal,
-        itertools.chain([first], sources),
+        sources,
         lambda left: score_all(model, left, side, args.num_workers, args.amp),
         count_sources(args.source),
     )

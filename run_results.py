@@ -12,8 +12,8 @@ import data_set
 import deza2015
 import metrics
 import training
-import transforms
 import visualisation
+from pictures.decoder import decode
 from training_data import ClassificationData, RankingData, read_survivors
 from utils import rank, write_csv, write_json, write_text
 
@@ -72,7 +72,7 @@ def draw_ranker(
     """Learning curves, scores against virality, the ranked strip, pairs, and of a windowed ranker its windows."""
 
     def pictures(img_ids) -> list:
-        return [transforms.decode(data_set.picture_path(data_path, i)) for i in img_ids]
+        return [decode(data_set.picture_path(data_path, i)) for i in img_ids]
 
     def save(figure, name: str) -> None:
         visualisation.save(figure, folder / name)
@@ -210,7 +210,7 @@ def draw_classifier(
     most = wrong.head(min(SHOWN, -(-len(wrong) // 2)))
     least = wrong.iloc[len(most) :].tail(SHOWN)
     shown = pd.concat([most, least])
-    pictures = [transforms.decode(data_set.picture_path(data_path, i)) for i in shown["img_id"]]
+    pictures = [decode(data_set.picture_path(data_path, i)) for i in shown["img_id"]]
     captions = [
         f"{classes[row.label]}\nseen as {classes[row.predicted]}\n{row.probability:.0%} certain"
         for row in shown.itertuples()

@@ -28,6 +28,8 @@ import training
 import transforms
 from data_set import Pictures, Reddit_Images_for_Classification, Reddit_Img_Pair
 from device import autocast
+from pictures.decoder import decode
+from pictures.sources import Source, decoded
 from siamese_net import RECIPES, SiameseNet
 from training_data import mode_pairs
 from utils import write_csv
@@ -53,7 +55,7 @@ class Bench(NamedTuple):
     num_workers: int
     amp: bool | None
     folder: Path
-    sources: list[rank_images.Source]
+    sources: list[Source]
     pictures: Pictures  # of these, in their order
     v_score: np.ndarray
 
@@ -101,7 +103,7 @@ def prepare(
     img_ids = np.arange(num_images)
     pictures = data_set.load_pictures(folder, img_ids, transforms.stored_side(image_size), num_workers)
     paths = [str(data_set.picture_path(folder, img_id)) for img_id in img_ids]
-    sources = [rank_images.Source(path, path) for path in paths]
+    sources = [Source(path, path) for path in paths]
     size = np.mean([Path(path).stat().st_size for path in paths]) / 1000
     print(f"{num_images} pictures of {PICTURE[0]}×{PICTURE[1]}, {size:.0f} kB each")
     return Bench(device, image_size, batch_size, num_workers, amp, folder, sources, pictures, v_score)
@@ -121,7 +123,7 @@ def product(n: int, dtype: torch.dtype, device: torch.device) -> Callable[[], fl
 
 def decoding(bench: Bench, group: str, side: int) -> Measure:
     def work() -> float:
-        return sum(1 for _ in rank_images.decoded(bench.sources, side, bench.num_workers))
+        return sum(1 for _ in decoded(bench.sources, side, bench.num_workers))
 
     return Measure(group, DECODING, work)
 
@@ -334,7 +336,7 @@ def plain_scoring(bench: Bench) -> Callable[[], float]:
 
     def work() -> float:
         batch = next(batches)
-        pixels = [transforms.to_square(transforms.decode(source.path), side) for source in batch]
+        pixels = [transforms.to_square(decode(source.path), side) for source in batch]
         with torch.inference_mode():
             model.score(transforms.whole(torch.from_numpy(np.stack(pixels)).to(bench.device)))[0].cpu()
         return len(batch)

@@ -11,8 +11,9 @@ from conftest import run
 from PIL import Image
 
 import feature_extractor
-from feature_extractor import backbone, cut_off, decoded, head_of, load_network, read_features, write_features
-from transforms import decode, to_square, whole
+from feature_extractor import backbone, cut_off, head_of, load_network, read_features, write_features
+from pictures.decoder import decode
+from transforms import to_square, whole
 from utils import UserError
 
 SMALL = "shufflenet_v2_x0_5"
@@ -125,14 +126,6 @@ def test_the_parts_of_other_weights_are_not_taken(tmp_path):
         assert asked == [0, 1]
 
 
-def test_pictures_come_in_order_with_a_reason_for_the_bad_ones(folder):
-    paths = [folder / name for name in ("d.jpg", "a.jpg", "nothing.jpg", "b.png")]
-    found = list(decoded(paths, 32, num_workers=2, ahead=2))
-    assert [path for path, *_ in found] == paths
-    assert [reason for *_, reason in found] == ["not a picture", "", "no such file", ""]
-    assert found[1][1].shape == (3, 32, 32) and found[1][2] == (70, 50)
-
-
 def test_bad_input_is_told_in_one_line(folder, tmp_path):
     (tmp_path / "text.npz").write_text("features")
     with pytest.raises(UserError, match="not a feature file"):
@@ -142,6 +135,6 @@ def test_bad_input_is_told_in_one_line(folder, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     shutil.copy(folder / "d.jpg", bad)
-    for source, message in ((bad, "none of the 1 pictures can be used"), (tmp_path / "nowhere", "is not a folder")):
+    for source, message in ((bad, "none of the 1 pictures can be used"), (tmp_path / "nowhere", "does not exist")):
         done = run("feature_extractor.py", source, "--output", tmp_path / "f.npz", *FLAGS)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1

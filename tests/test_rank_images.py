@@ -26,6 +26,8 @@ import rank_images
 import siamese_net
 import transforms
 import utils
+from pictures import sources
+from pictures.decoder import decode
 from siamese_net import SiameseNet, boxes
 from utils import UserError, save_checkpoint
 
@@ -102,7 +104,7 @@ def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
     assert len(table) == 9 and table["score"].is_monotonic_decreasing
     model, _ = loaded(checkpoint)
     for row in table.itertuples():
-        picture = transforms.decode(row.path)
+        picture = decode(row.path)
         pixels = transforms.to_square(picture, transforms.stored_side(SIZE))
         score, window = model.rank(torch.from_numpy(pixels)[None])
         assert row.score == pytest.approx(score.item(), abs=1e-4)
@@ -293,30 +295,14 @@ def test_a_killed_run_goes_on_without_loss_or_duplicate(checkpoint, folder, rank
         file.write('["torn')  # as a kill in the middle of a line leaves it
     (many / "0000.jpg").unlink()  # it was scored, and is no longer there
     os.link(files[0], many / "new.jpg")
-    decoded, decode_one = [], rank_images.decode_one
-    monkeypatch.setattr(rank_images, "decode_one", lambda *words: decoded.append(words) or decode_one(*words))
+    decoded, decode_one = [], sources.decode_one
+    monkeypatch.setattr(sources, "decode_one", lambda *words: decoded.append(words) or decode_one(*words))
     table = rank(many)
     assert len(decoded) == 2 * 8 + 2
     assert sorted(table["path"]) == sorted({*expected["path"], str(many / "new.jpg")} - {str(many / "0000.jpg")})
     same = table.merge(expected, on="path", suffixes=("", "_before"))
     assert np.abs(same["score"] - same["score_before"]).max() < 1e-4
     assert list(reasons(tmp_path)) == [str(many / "bad.jpg")]
-
-
-def test_decoding_stays_no_further_ahead_than_it_is_told(folder):
-    taken = 0
-
-    def endless():
-        nonlocal taken
-        while True:
-            taken += 1
-            yield rank_images.Source(str(folder / "0.jpg"), str(folder / "0.jpg"))
-
-    pictures = rank_images.decoded(endless(), 32, num_workers=2, ahead=24)
-    for _ in range(100):
-        next(pictures)
-    assert taken <= 100 + 24 + 2 * rank_images.CHUNK
-    pictures.close()
 
 
 MANY = 200_000
