@@ -1,18 +1,149 @@
-"""A network's last feature map: the part that makes it, whatever the network, and where in a picture its cells look."""
+"""Networks by name with their weights, cut at their features: the vector before the head, or the last feature map."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from typing import NamedTuple
 
 import torch
+import torchvision
 from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet
 
 from utils import UserError
+from weights import load_weights
 
+# The study's four networks, by the names of its flags; any other torchvision classification model goes by its own name.
+NETWORKS = {"alexnet": "alexnet", "vgg": "vgg16", "resnet": "resnet101", "densenet": "densenet121"}
+CUTS = ("published", "last")
 HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # what torchvision calls the parts behind the last map
 
 
+# --- networks and their weights -------------------------------------------------------------------------------------
+def load_network(model_name: str, weights: str, cut: str | None = None) -> nn.Module:
+    """A torchvision classification network with its 1000 outputs.
+
+    `weights` is 'imagenet' (torchvision's default weights), 'none' (He et al. 2015 initialisation) or the path of a
+    state dict (see weights.py). Beyond `cut` (see `trained_part`) the network is replaced, trained anew or cut off: of
+    that part a file may lack all. Raises UserError where the name is unknown or the weights cannot be had.
+    """
+    name = NETWORKS.get(model_name, model_name)
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        others = ", ".join(torchvision.models.list_models(module=torchvision.models))
+        raise UserError(f"unknown model {model_name!r}; known are {', '.join(NETWORKS)}, and torchvision's {others}")
+    if weights == "imagenet":
+        return without_side_heads(_from_the_network(name))
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **options)
+    if weights == "none":
+        return without_side_heads(he_initialised(model))
+    load_weights(he_initialised(model), weights, trained_part(model, cut) if cut else None)
+    return without_side_heads(model)
+
+
+def _from_the_network(name: str) -> nn.Module:
+    try:
+        return torchvision.models.get_model(name, weights="DEFAULT")
+    except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the ImageNet weights of {name} cannot be fetched ({reason}): "
+            "use --weights none to train from nothing, or --weights FILE with a torchvision state dict"
+        ) from error
+
+
+def without_side_heads(model: nn.Module) -> nn.Module:
+    """GoogLeNet and Inception score ImageNet's classes at their sides too while they train; we score at the end."""
+    if getattr(model, "aux_logits", False):
+        model.aux_logits = False
+        for name in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(model, name):
+                setattr(model, name, None)
+    return model
+
+
+def he_initialised(model: nn.Module) -> nn.Module:
+    """He et al. 2015's initialisation of every convolution and linear layer, biases 0.
+
+    Torchvision's own default for AlexNet keeps so little of the signal over eight layers that it hardly learns.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's state, in hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+# --- where a network is cut -----------------------------------------------------------------------------------------
+def last_layer(model: nn.Module) -> str:
+    """The dotted name of the layer that scores the classes: the last linear one, or SqueezeNet's last convolution."""
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return layers[-1][0]
+
+
+def check_size(model: nn.Module, *sides: int) -> None:
+    """A UserError where the network cannot take pictures of these sides, in pixels."""
+    device = next(model.parameters()).device
+    for side in sides:
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, 3, side, side, device=device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"the network cannot take pictures of {side}×{side} pixels: {reason}") from error
+
+
+def trained_part(model: nn.Module, cut: str) -> str:
+    """The dotted name of what a cut leaves to train: the head ('published'), or its last layer ('last')."""
+    name = last_layer(model)
+    return name.partition(".")[0] if cut == "published" else name
+
+
+def freeze_to(model: nn.Module, cut: str) -> None:
+    """Train only what the cut leaves; `model.frozen_to` remembers it."""
+    model.requires_grad_(False)
+    model.get_submodule(trained_part(model, cut)).requires_grad_(True)
+    model.frozen_to = cut
+
+
+def backbone(model_name: str, weights: str, cut: str = "published") -> nn.Module:
+    """The network cut at its features: pictures (n, 3, h, w), normalised → features (n, …) of the shapes above."""
+    return cut_off(load_network(model_name, weights, cut), cut)
+
+
+def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:
+    """What a network computes before its trained part, in evaluation mode. The network itself is used up."""
+    if cut == "published" and isinstance(model, AlexNet | VGG):  # their own forward would flatten the map
+        return nn.Sequential(model.features, model.avgpool).eval()
+    model.set_submodule(trained_part(model, cut), nn.Identity())
+    return model.eval()
+
+
+def can_be_cut(model: nn.Module) -> bool:
+    """Whether the head's scores are the network's; SqueezeNet averages its last layer's map afterwards."""
+    return isinstance(model.get_submodule(last_layer(model)), nn.Linear)
+
+
+def head_of(model: nn.Module, cut: str) -> nn.Module:
+    """The trained part of a network, as a module that takes what `cut_off` gives; it shares the network's weights."""
+    part = model.get_submodule(trained_part(model, cut))
+    return nn.Sequential(nn.Flatten(), part) if cut == "published" and isinstance(model, AlexNet | VGG) else part
+
+
+# --- the last feature map -------------------------------------------------------------------------------------------
 class Geometry(NamedTuple):
     """Of a feature map (n, channels, h, w): how far apart its cells look, and where the first does, in pixels of the
     picture from its border."""

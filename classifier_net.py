@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from feature_extractor import freeze_to, last_layer, load_network, trained_part
+from backbones import freeze_to, last_layer, load_network, trained_part
 from transforms import whole
 from utils import load_checkpoint
 

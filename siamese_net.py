@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 import distributed
 import transforms
+from backbones import he_initialised, load_network
 from device import without_autocast
-from feature_extractor import he_initialised, load_network
 from losses import BoundaryPenalty
 from utils import UserError, load_checkpoint
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+import backbones
 import data_set
 import distributed
 import feature_extractor
@@ -34,7 +35,7 @@ import transforms
 from classifier_net import cnn_classifier, multiply_adds, parameters, train_mode
 from data_set import Pictures
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
-from feature_extractor import NETWORKS, Features
+from feature_extractor import Features
 from training_data import ClassificationData, load_classification
 from utils import (
     at_least,
@@ -62,7 +63,7 @@ def build(
     """The network on its device. Raises UserError where it cannot take pictures of this size."""
     model = cnn_classifier(model_name, classes, weights, freeze_features)[0].to(device)
     lay_out(model, model_name)
-    feature_extractor.check_size(model, image_size, transforms.stored_side(image_size))
+    backbones.check_size(model, image_size, transforms.stored_side(image_size))
     return model
 
 
@@ -265,8 +266,8 @@ def fit(
     model = build(model_name, len(data.classes), weights, freeze_features, image_size, device)
     training.start_run(folder, config, device)
     network, inputs = model, data.pictures
-    if on_features := on_features and feature_extractor.can_be_cut(model):
-        network = feature_extractor.head_of(model, freeze_features)
+    if on_features := on_features and backbones.can_be_cut(model):
+        network = backbones.head_of(model, freeze_features)
         about = {"model_name": model_name, "weights": weights, "cut": freeze_features, "image_size": image_size}
         inputs = feature_extractor.load_features(model, inputs, processed, **about, amp=amp, device=device)
     reset_peak_memory(device)
@@ -353,14 +354,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a training, which `train` takes."""
     training.add_common_flags(parser)
     flag = parser.add_argument
-    flag("--model_name", help=", ".join(NETWORKS) + ", or torchvision's own name")
+    flag("--model_name", help=", ".join(backbones.NETWORKS) + ", or torchvision's own name")
     flag("--balance_data", nargs="?", const=100, type=number_or_weighted, metavar="N|weighted",
          help="train on N pictures of each class (default 100), or draw every class as often")  # fmt: skip
     flag("--class_weights", action=argparse.BooleanOptionalAction, help="rare classes count more")
     flag("--label_smoothing", type=float, help="share of the target given to all classes alike")
     flag("--augment", choices=transforms.AUGMENTATIONS,
          help="of training pictures (default crop, with frozen features none)")  # fmt: skip
-    flag("--freeze_features", nargs="?", const="published", choices=feature_extractor.CUTS,
+    flag("--freeze_features", nargs="?", const="published", choices=backbones.CUTS,
          help="train the head alone ('published'), or the last layer alone ('last')")  # fmt: skip
     flag("--feature_file", action=argparse.BooleanOptionalAction,
          help="what is frozen and not augmented goes through the network once, into a file")  # fmt: skip

@@ -33,9 +33,9 @@ import metrics
 import run_results
 import training
 import transforms
+from backbones import CUTS, NETWORKS, check_size, load_network
 from data_set import PAIR_MODES, Pictures
 from device import seed_everything, select_device
-from feature_extractor import CUTS, NETWORKS
 from training_data import ClassificationData, RankingData, load_classification, load_ranking, mode_pairs
 from utils import UserError, at_least, print_configuration, run_main, write_csv, write_json
 
@@ -183,8 +183,8 @@ def features_of(
     device: torch.device,
 ) -> np.ndarray:
     """Features (n, d) of the pictures, kept under processed/."""
-    model = feature_extractor.load_network(model_name, weights, cut).to(device)
-    feature_extractor.check_size(model, transforms.stored_side(image_size))
+    model = load_network(model_name, weights, cut).to(device)
+    check_size(model, transforms.stored_side(image_size))
     found = feature_extractor.load_features(
         model, pictures, data_set.processed_folder(Path(data_path)), model_name=model_name, weights=weights, cut=cut,
         image_size=image_size, amp=amp, device=device,

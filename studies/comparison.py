@@ -19,7 +19,7 @@ import distributed
 import train_classifier
 import training
 import visualisation
-from feature_extractor import NETWORKS
+from backbones import NETWORKS
 from siamese_net import RANKERS
 from utils import print_configuration, run_main, write_csv, write_json
 

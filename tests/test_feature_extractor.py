@@ -11,7 +11,8 @@ from conftest import run
 from PIL import Image
 
 import feature_extractor
-from feature_extractor import backbone, cut_off, head_of, load_network, read_features, write_features
+from backbones import CUTS, backbone, cut_off, head_of, load_network
+from feature_extractor import read_features, write_features
 from pictures.decoder import decode
 from transforms import to_square, whole
 from utils import UserError
@@ -37,7 +38,7 @@ def test_the_shapes_that_the_docstring_states(model_name, cut, shape):
 
 
 @pytest.mark.parametrize("model_name", ["alexnet", SMALL, "convnext_tiny"])
-@pytest.mark.parametrize("cut", feature_extractor.CUTS)
+@pytest.mark.parametrize("cut", CUTS)
 def test_the_head_on_the_features_is_the_network(model_name, cut):
     model = load_network(model_name, "none").eval()
     batch = torch.randn(2, 3, 64, 64)

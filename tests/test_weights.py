@@ -10,8 +10,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from backbones import backbone, load_network
 from classifier_net import cnn_classifier
-from feature_extractor import backbone, load_network
 from siamese_net import SiameseNet
 from utils import UserError
 from weights import load_weights, read_state
