@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet
 
+from transforms import IMAGENET_MEAN, IMAGENET_STD
 from utils import UserError
 from weights import load_weights
 
@@ -22,16 +24,19 @@ HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # what torchvision cal
 
 # --- networks and their weights -------------------------------------------------------------------------------------
 def load_network(model_name: str, weights: str, cut: str | None = None) -> nn.Module:
-    """A torchvision classification network with its 1000 outputs.
+    """A classification network with its 1000 outputs: torchvision's, or with the name timm:NAME timm's.
 
     `weights` is 'imagenet' (torchvision's default weights), 'none' (He et al. 2015 initialisation) or the path of a
     state dict (see weights.py). Beyond `cut` (see `trained_part`) the network is replaced, trained anew or cut off: of
     that part a file may lack all. Raises UserError where the name is unknown or the weights cannot be had.
     """
+    if model_name.startswith("timm:"):
+        return _from_timm(model_name.removeprefix("timm:"), weights, cut)
     name = NETWORKS.get(model_name, model_name)
     if name not in torchvision.models.list_models(module=torchvision.models):
         others = ", ".join(torchvision.models.list_models(module=torchvision.models))
-        raise UserError(f"unknown model {model_name!r}; known are {', '.join(NETWORKS)}, and torchvision's {others}")
+        known = f"{', '.join(NETWORKS)}, torchvision's {others}, and timm:NAME"
+        raise UserError(f"unknown model {model_name!r}; known are {known}")
     if weights == "imagenet":
         return without_side_heads(_from_the_network(name))
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
@@ -51,6 +56,58 @@ def _from_the_network(name: str) -> nn.Module:
             f"the ImageNet weights of {name} cannot be fetched ({reason}): "
             "use --weights none to train from nothing, or --weights FILE with a torchvision state dict"
         ) from error
+
+
+def _from_timm(name: str, weights: str, cut: str | None) -> nn.Module:
+    """One of timm's networks, which takes pictures normalised as torchvision's do and of any size, where it can."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"--model_name timm:{name} needs timm: pip install -r requirements-timm.txt") from error
+    if not timm.is_model(name.partition(".")[0]):
+        alike = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:8]) or "see timm.list_models()"
+        raise UserError(f"timm has no model {name!r}; alike are {alike}")
+    options = {"pretrained": weights == "imagenet", "num_classes": 1000}
+    try:
+        try:
+            model = timm.create_model(name, dynamic_img_size=True, dynamic_img_pad=True, **options)  # ViT
+        except TypeError:
+            model = timm.create_model(name, **options)
+    except (OSError, RuntimeError) as error:  # no network, no such weights
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the weights of timm:{name} cannot be fetched ({reason}): use --weights none, or --weights FILE"
+        ) from error
+    model.normalise = Renormalise(model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    model.register_forward_pre_hook(lambda model, inputs: (model.normalise(inputs[0]), *inputs[1:]))
+    if weights not in ("imagenet", "none"):
+        load_weights(model, weights, trained_part(model, cut) if cut else None)
+    return model
+
+
+class Renormalise(nn.Module):
+    """Pictures normalised by ImageNet's statistics → by a network's own."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
+        ours, spread = (torch.tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("scale", spread / std, persistent=False)
+        self.register_buffer("shift", (ours - mean) / std, persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures * self.scale + self.shift
+
+
+def size_of(model_name: str) -> int:
+    """The side in pixels of the pictures that a network's published weights were trained on, 224 where unknown."""
+    if model_name.startswith("timm:"):
+        import timm
+
+        return timm.get_pretrained_cfg(model_name.removeprefix("timm:")).input_size[-1]
+    name = NETWORKS.get(model_name, model_name)
+    weights = torchvision.models.get_model_weights(name).DEFAULT if name in torchvision.models.list_models() else None
+    return weights.transforms().crop_size[0] if weights else 224
 
 
 def without_side_heads(model: nn.Module) -> nn.Module:
@@ -153,15 +210,33 @@ class Geometry(NamedTuple):
     first: float
 
 
-class Cut(nn.Module):
-    """What of a network must run before its first layer, as a layer: GoogLeNet's and Inception's own normalisation."""
+class TimmMap(nn.Module):
+    """The last feature map of one of timm's networks: tokens are put in their rows, channels in their place."""
 
-    def __init__(self, transform) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.transform = transform
+        self.model = model
+        model.reset_classifier(0)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.transform(pictures)
+        model = self.model
+        made = model.forward_features(model.normalise(pictures))
+        if made.dim() == 4:
+            return made.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else made
+        tokens = made[:, getattr(model, "num_prefix_tokens", 0) :]
+        rows = round(tokens.shape[1] ** 0.5)
+        return tokens.transpose(1, 2).unflatten(2, (rows, -1))
+
+
+class Normalised(nn.Module):
+    """GoogLeNet's and Inception's own normalisation, which their `forward` applies, as a layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.normalise = model._transform_input
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.normalise(pictures)
 
 
 def feature_map(model: nn.Module, name: str) -> nn.Module:
@@ -170,13 +245,15 @@ def feature_map(model: nn.Module, name: str) -> nn.Module:
     It is what stands before the pooling and the head. Raises UserError, with the network's `name`, where there is none
     (ViT, whose tokens are no map).
     """
+    if hasattr(model, "forward_features"):
+        return TimmMap(model)
     parts = []
     for child_name, child in model.named_children():
         if child_name in HEADS:
             break
         parts.append(nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child)
     if getattr(model, "transform_input", False):
-        parts.insert(0, Cut(model._transform_input))
+        parts.insert(0, Normalised(model))
     features = parts[0] if len(parts) == 1 else nn.Sequential(*parts)
     try:
         made = _on_meta(features)(torch.zeros(1, 3, 224, 224, device="meta"))
@@ -186,6 +263,11 @@ def feature_map(model: nn.Module, name: str) -> nn.Module:
     if not fits:
         raise UserError(f"{name} has no last feature map on which a ranker could look: choose another --model_name")
     return features
+
+
+def channels_of(features: nn.Module) -> int:
+    """How many channels a network's last feature map has."""
+    return _on_meta(features)(torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
 
 
 def geometry(features: nn.Module, side: int = 224) -> Geometry:
@@ -201,7 +283,8 @@ def geometry(features: nn.Module, side: int = 224) -> Geometry:
 
     made = features(torch.zeros(1, 3, side, side, device="meta"))
     channels, n = made.shape[1], made.shape[-1]
-    here, there = _smallest(cells, n, side // 2, side), _smallest(cells, n + 1, side, 2 * side)
+    near = 2 * -(-side // n)  # two cells
+    here, there = _smallest(cells, n, side - near, side), _smallest(cells, n + 1, side, side + near)
     if cells(here) != n or cells(there) != n + 1:
         return Geometry(channels, side / n, side / n / 2)
     stride = there - here
@@ -210,7 +293,7 @@ def geometry(features: nn.Module, side: int = 224) -> Geometry:
     return Geometry(channels, float(stride), (here - stride * (n - 1)) / 2)
 
 
-def _smallest(cells, n: int, low: int, high: int) -> int:
+def _smallest(cells: Callable[[int], int], n: int, low: int, high: int) -> int:
     """The smallest number of pixels in low … high with n cells at least (their number grows with the pixels)."""
     while low < high:
         middle = (low + high) // 2

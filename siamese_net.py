@@ -22,15 +22,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VGG, AlexNet, DenseNet
 
 import distributed
 import transforms
-from backbones import he_initialised, load_network
+from backbones import Geometry, channels_of, feature_map, geometry, he_initialised, load_network
 from device import without_autocast
 from losses import BoundaryPenalty
 from utils import UserError, load_checkpoint
 
-RANKERS = ("alexnet", "densenet")
 START_SCALE = 0.33  # Singh & Lee 2016, section 3.1
 SCALE_PACE = 0.05  # the scale's output is multiplied by it: it moves slower than the translation
 
@@ -124,10 +124,12 @@ class AttentionLocNet(nn.Module):
     attention directly where the gradient through the window is still faint.
     """
 
-    def __init__(self, features: nn.Module, channels: int, stride: int, first: float, recipe: Recipe) -> None:
+    def __init__(self, features: nn.Module, geometry: Geometry, recipe: Recipe) -> None:
         super().__init__()
-        self.features, self.stride, self.first, self.recipe = features, stride, first, recipe
-        self.attend = _calm(nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1)))
+        self.features, self.stride, self.first, self.recipe = features, geometry.stride, geometry.first, recipe
+        self.attend = _calm(
+            nn.Sequential(nn.Conv2d(geometry.channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1))
+        )
         self.register_buffer("scale", torch.tensor(recipe.wide))
         self.register_buffer("noise", torch.tensor(recipe.noise))
 
@@ -188,8 +190,6 @@ class SiameseNet(nn.Module):
         """`batch_norm`: normalise after each of AlexNet's convolutions (small head, type 0); by default where the
         weights are none, for pretrained ones were learned without."""
         super().__init__()
-        if model_name not in RANKERS:
-            raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
         self.model_type, self.recipe, self.image_size = model_type, named_recipe(recipe), image_size
         # A window of 0.4 of a picture holds no more than this many pixels of it; singh2016 magnifies it to the whole.
         # AlexNet's poolings need 63.
@@ -244,21 +244,25 @@ def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
 
 
 def _ranknet(model_name: str, model_type: int, weights: str, recipe: Recipe, batch_norm: bool) -> RankNet:
-    """Head small: the convolutions pooled to 3×3 under a head of one hidden layer. Head fc7: AlexNet up to fc7 (4096),
-    or DenseNet-121 pooled to 2×2 (1024·4), and one linear layer."""
+    """Head small: the feature map pooled to 3×3 under a head of one hidden layer. Head fc7: AlexNet up to fc7 (4096),
+    any other network's map pooled to 2×2 (of DenseNet-121 1024·4), and one linear layer."""
     model, views = load_network(model_name, weights, "published"), 2 if model_type == 2 else 1
+    features = feature_map(model, model_name)
+    # DenseNet applies its last ReLU outside of its features. After AlexNet's and VGG's pooling it changes nothing.
+    relu = nn.ReLU() if isinstance(model, AlexNet | VGG | DenseNet) else nn.Identity()
     if recipe.head == "small":
-        normalised = batch_norm and (model_name, model_type) == ("alexnet", 0)
-        features = _normalised(model.features) if normalised else model.features
-        extractor = nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
-        hidden = nn.Linear(_channels(model_name) * 9 * views, 256)
+        if batch_norm and (model_name, model_type) == ("alexnet", 0):
+            features = _normalised(features)
+        extractor = nn.Sequential(features, relu, nn.AdaptiveAvgPool2d(3), nn.Flatten())
+        hidden = nn.Linear(channels_of(features) * 9 * views, 256)
         layers = nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)
         return RankNet(extractor, _calm(nn.Sequential(*layers)))
-    if model_name == "alexnet":  # dropout, fc6, ReLU, dropout, fc7, ReLU
-        extractor = nn.Sequential(model.features, model.avgpool, nn.Flatten(), *model.classifier[:6])
+    if isinstance(model, AlexNet):  # dropout, fc6, ReLU, dropout, fc7, ReLU
+        extractor, width = nn.Sequential(features, model.avgpool, nn.Flatten(), *model.classifier[:6]), 4096
     else:
-        extractor = nn.Sequential(model.features, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    score = nn.Linear(4096 * views, 1)
+        extractor = nn.Sequential(features, relu, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        width = channels_of(features) * 4
+    score = nn.Linear(width * views, 1)
     nn.init.xavier_uniform_(score.weight)
     nn.init.zeros_(score.bias)
     return RankNet(extractor, score)
@@ -266,13 +270,13 @@ def _ranknet(model_name: str, model_type: int, weights: str, recipe: Recipe, bat
 
 def _locnet(ranknet: RankNet, model_name: str, weights: str, recipe: Recipe) -> LocNet | AttentionLocNet:
     """Regression on a map of its own; attention on the ranker's convolutions, or on a copy of them."""
-    channels = _channels(model_name)
     if recipe.locnet == "regression":
-        return LocNet(load_network(model_name, weights, "published").features, channels)
+        features = feature_map(load_network(model_name, weights, "published"), model_name)
+        return LocNet(features, channels_of(features))
     features = ranknet.extractor[0] if recipe.shared else copy.deepcopy(ranknet.extractor[0])
-    if model_name == "alexnet":  # without its last pooling, which would halve the map that the attention points on
-        return AttentionLocNet(features[:-1], channels, stride=16, first=15.5, recipe=recipe)
-    return AttentionLocNet(features, channels, stride=32, first=14.5, recipe=recipe)
+    if isinstance(features, nn.Sequential) and isinstance(features[-1], nn.MaxPool2d):
+        features = features[:-1]  # AlexNet, VGG: it would halve the map that the attention points on
+    return AttentionLocNet(features, geometry(features), recipe)
 
 
 def _normalised(features: nn.Sequential) -> nn.Sequential:
@@ -296,10 +300,6 @@ def _exactly(layers: Callable, features: Tensor, *words: Any) -> Any:
     """Outside autocast: to three digits, as bf16 has them, scores would tie and windows would jump."""
     with without_autocast(features.device):
         return layers(features.float(), *words)
-
-
-def _channels(model_name: str) -> int:
-    return 256 if model_name == "alexnet" else 1024
 
 
 def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:

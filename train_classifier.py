@@ -354,7 +354,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a training, which `train` takes."""
     training.add_common_flags(parser)
     flag = parser.add_argument
-    flag("--model_name", help=", ".join(backbones.NETWORKS) + ", or torchvision's own name")
+    flag("--model_name", help=", ".join(backbones.NETWORKS) + ", torchvision's own name of a network, or timm:NAME")
     flag("--balance_data", nargs="?", const=100, type=number_or_weighted, metavar="N|weighted",
          help="train on N pictures of each class (default 100), or draw every class as often")  # fmt: skip
     flag("--class_weights", action=argparse.BooleanOptionalAction, help="rare classes count more")

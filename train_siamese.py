@@ -30,9 +30,10 @@ import metrics
 import run_results
 import training
 import transforms
+from backbones import NETWORKS
 from data_set import PAIR_MODES, Pictures
 from device import autocast, seed_everything, select_device
-from siamese_net import RANKERS, RECIPES, Recipe, SiameseNet, boxes, named_recipe
+from siamese_net import RECIPES, Recipe, SiameseNet, boxes, named_recipe
 from training_data import RankingData, load_ranking, mode_pairs, read_survivors
 from utils import (
     UserError,
@@ -381,7 +382,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a training, which `train` takes."""
     training.add_common_flags(parser)
     flag = parser.add_argument
-    flag("--model_name", choices=RANKERS)
+    flag("--model_name", help=", ".join(NETWORKS) + ", torchvision's own name of a network, or timm:NAME")
     flag("--model_type", type=int, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both (default %(default)s)")
     flag("--pair_mode", choices=PAIR_MODES, help="which images are set against each other (default %(default)s)")
     flag("--recipe", choices=RECIPES, help="default %(default)s")
