@@ -58,7 +58,7 @@ def test_both_views_of_type_2_count(pictures):
 
 
 def test_an_unknown_network_lists_the_known_ones():
-    with pytest.raises(UserError, match="alexnet, densenet"):
+    with pytest.raises(UserError, match="alexnet, vgg, resnet, densenet"):
         SiameseNet("lenet")
 
 
