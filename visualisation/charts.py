@@ -1,4 +1,4 @@
-"""Charts of numbers: learning curves, the confusion matrix, distributions, scores against virality, bars."""
+"""Charts of numbers: learning curves, confusion, distributions, scores against virality, bars, reliability."""
 
 from __future__ import annotations
 
@@ -260,3 +260,35 @@ def _tail_end(values: np.ndarray) -> float:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.99])
     spread = max(high - middle, 2 * (middle - low))
     return float(min(values.max(), middle + 2 * spread)) if spread > 0 else float(values.max())
+
+
+def reliability_diagram(
+    bins: Sequence[dict[str, float]], coverage: Sequence[dict[str, float]] = (), title: str = "", note: str = ""
+) -> Figure:
+    """Accuracy against confidence, ½ to 1, a dot a bin; beside it the accuracy over the surest share of the pairs.
+
+    `bins`: confidence, accuracy, n (pairs) of each; `coverage`: share, accuracy of each, none for no second panel.
+    On the diagonal confidence is what it says. `note`, such as "ECE 0.01 (0.00 to 0.03)", is written into the corner.
+    """
+    figure = new_figure(7.6 if coverage else 4.0, 3.6, title)
+    axes = figure.add_subplot(1, 2 if coverage else 1, 1)
+    confidence, accuracy = (np.array([each[key] for each in bins], float) for key in ("confidence", "accuracy"))
+    axes.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    axes.plot(confidence, accuracy, color=BLUE, linewidth=1.2, marker="o", markersize=5, clip_on=False)
+    low = min(0.5, accuracy.min(initial=0.5))
+    axes.set(xlim=(0.49, 1.01), ylim=(low - 0.01, 1.01))
+    pairs = sum(int(each["n"]) for each in bins)
+    lines = [note, f"{pairs:,} pairs, {len(bins)} bins" if bins else "no pairs", "below the line: surer than right"]
+    text = "\n".join(line for line in lines if line)
+    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=LABEL, parse_math=False, bbox=paper)
+    dress_axes(axes, "confidence (probability that it gives)", "accuracy (share of pairs right)")
+    if coverage:
+        axes = figure.add_subplot(1, 2, 2)
+        share, accuracy = (np.array([each[key] for each in coverage], float) for key in ("share", "accuracy"))
+        axes.plot(100 * share, accuracy, color=BLUE, linewidth=1.2, marker="o", markersize=5, clip_on=False)
+        axes.set(xlim=(0, 102), ylim=(min(0.5, accuracy.min()) - 0.01, 1.01))
+        shift = (0, -14) if accuracy[-1] > 0.6 else (0, 8)
+        annotate(axes, f"all pairs {format_number(accuracy[-1])}", (100 * share[-1], accuracy[-1]), shift, ha="right")
+        dress_axes(axes, "the surest pairs alone (% of all)", "accuracy (share of pairs right)")
+    return figure
