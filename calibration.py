@@ -48,7 +48,7 @@ def calibration_metrics(
     """How far the probabilities σ(difference / T) can be believed, over the pairs that count.
 
     `log_loss` (nats) and `brier` (0 to 1), by weight; 0.693 and 0.25 for who always says ½.
-    `bins`: of ten bins of equally many pairs the mean `confidence` (½ to 1), the `accuracy` and the number of pairs.
+    `bins`: of at most ten bins of equally many pairs the mean `confidence` (½ to 1), the `accuracy`, the number `n`.
     Bins of equal mass are less biased than bins of equal width (Roelofs et al. 2022).
     `ece`: expected calibration error, the mean over the bins of |accuracy − confidence|, by weight (Guo et al. 2017).
     Chance alone lifts it above 0, the more so the fewer the pictures: by some 0.01 to 0.03 at 60 of them.
@@ -109,11 +109,12 @@ def _log_loss(x: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _bins_of_equal_mass(sure: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The bin of each pair, from 0, none empty."""
+    """The bin of each pair, from 0, none empty; fewer than BINS where they would hold fewer than ten pairs each."""
+    bins = min(BINS, max(1, len(sure) // 10))
     order = np.argsort(sure, kind="stable")
     middle = np.cumsum(weight[order]) - weight[order] / 2
     label = np.empty(len(sure), dtype=np.int64)
-    label[order] = np.unique(np.minimum(middle * BINS, BINS - 1).astype(int), return_inverse=True)[1]
+    label[order] = np.unique(np.minimum(middle * bins, bins - 1).astype(int), return_inverse=True)[1]
     return label
 
 

@@ -1,8 +1,8 @@
 """Figures of merit: pair accuracy and rank correlations, classes, windows, with their intervals and tests.
 
 Pairs that share a picture are not independent, and an interval over pairs would be far too narrow. The unit here is the
-picture. How much a share over pairs varies from one sample of pictures to the next is estimated without bias from the
-pairs of pairs that have no picture in common (`_estimate`). For all pairs that is the variance of a U-statistic
+picture. How much a share over pairs varies from one sample of pictures to the next is estimated from the pairs of pairs
+that have no picture in common (`_estimate`). For all pairs that is the variance of a U-statistic
 (Hoeffding 1948), for one set against another DeLong, DeLong and Clarke-Pearson's (1988), for listed pairs the estimator
 for dyadic data (Fafchamps and Gubert 2007; Aronow, Samii and Assenova 2015). No random numbers are involved, and it
 takes O(n log n) time and O(n) memory. A percentile bootstrap over pictures takes n² of both, and is not as true: of two
@@ -13,6 +13,7 @@ where one of the sets is small its interval of the accuracy misses the truth in 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,9 @@ def concordance(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None) -
         np.zeros(len(x), np.int64) if values is None else np.unique(values, return_inverse=True)[1]
         for values in (x, y, group)
     )
-    return _agreeing(x, y, group) - _agreeing(x, -y, group)
+    n = len(x)
+    twice = _agreeing(np.tile(x, 2), np.concatenate([y, -y]), np.concatenate([group, group + n]))
+    return twice[:n] - twice[n:]
 
 
 def _agreeing(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -139,8 +142,8 @@ def _over_sets(x: np.ndarray, y: np.ndarray, pairs: PairSets, group: np.ndarray 
     found = np.zeros(len(x), dtype=np.int64)
     first, second = pairs
     for sign, part in ((1, first | second), (-1, first & ~second), (-1, second & ~first)):
-        rows = np.flatnonzero(part)
-        found[rows] += sign * concordance(x[rows], y[rows], None if group is None else group[rows])
+        if part.any():
+            found[part] += sign * concordance(x[part], y[part], None if group is None else group[part])
     return found
 
 
@@ -178,8 +181,9 @@ class _Estimate(NamedTuple):
 def _estimate(contrasts: list[list[tuple[float, np.ndarray]]], v_score: np.ndarray, pairs: Pairs) -> _Estimate:
     """Of k contrasts Σ c·(share right − share wrong), each a list of (c, scores), the values and their covariances.
 
-    The variance of a mean over pairs is E[mean²] − E[pair]². The last term is estimated, without bias, by the mean over
-    the pairs of pairs without a common picture, since these are independent. NaN among the scores: not in that sample.
+    The variance of a mean over pairs is E[mean²] − E[pair]². Two pairs without a common picture are independent, so the
+    mean product of such estimates the last term: without bias where every picture is in as many pairs, else nearly so.
+    NaN among the scores: not in that sample.
     """
     there = [~np.isnan(sum(scores for _, scores in contrast)) for contrast in contrasts]
     kept = [_kept(pairs, each) for each in there]
@@ -290,12 +294,13 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
 
 # --- is one ranker better than another? -----------------------------------------------------------------------------
 def compare_rankers(
-    scores: dict[str, np.ndarray], v_score: np.ndarray, pairs: Pairs | None = None
-) -> list[dict[str, float | str]]:
+    scores: Sequence[np.ndarray], v_score: np.ndarray, pairs: Pairs | None = None
+) -> list[dict[str, float]]:
     """Each difference in pair accuracy between two or more rankers on the pictures that all have scored.
 
     `scores`: of each ranker (n,), or (seeds, n) for several trainings; NaN for a picture that was not tested. Row s of
-    one ranker is compared with row s of the other, so a seed should mean the same test pictures for all.
+    one ranker is compared with row s of the other, so a seed should mean the same test pictures for all. Returns a dict
+    a pair of rankers: `a` and `b` are their places in `scores`, `difference` is a's accuracy less b's.
 
     With one training each, `low` and `high` (95 %) and the two-sided `p` speak of these trained networks on other
     pictures. With several they speak of new trainings too: seeds and pictures are crossed random effects, as readers
@@ -305,26 +310,24 @@ def compare_rankers(
     """
     v_score = np.asarray(v_score, np.float64)
     pairs = all_pairs(len(v_score)) if pairs is None else pairs
-    seeds = max(np.atleast_2d(each).shape[0] for each in scores.values())
-    runs = {name: np.broadcast_to(np.asarray(each, np.float64), (seeds, len(v_score))) for name, each in scores.items()}
-    there = ~np.isnan(sum(runs.values()))
+    seeds = max(np.atleast_2d(each).shape[0] for each in scores)
+    runs = [np.broadcast_to(np.asarray(each, np.float64), (seeds, len(v_score))) for each in scores]
+    there = ~np.isnan(sum(runs))
+    runs = [np.where(there, each, np.nan) for each in runs]
     tested = [_kept(pairs, each) for each in there]
     counted = [_number(v_score, part) for part in tested]
     if not all(counted):
         raise ValueError("no pair was scored by all rankers")
-    share = {
-        name: float(np.mean([pair_accuracy(row, v_score, part) for row, part in zip(rows, tested, strict=True)]))
-        for name, rows in runs.items()
-    }
+    about = {"pairs": int(np.mean(counted)), "pictures": int(there.any(axis=0).sum()), "seeds": seeds}
+    accuracy = [
+        np.mean([pair_accuracy(each, v_score, part) for each, part in zip(run, tested, strict=True)]) for run in runs
+    ]
     found = []
-    for a, b in itertools.combinations(runs, 2):
-        contrasts = [
-            [(0.5, np.where(mask, x, np.nan)), (-0.5, y)] for x, y, mask in zip(runs[a], runs[b], there, strict=True)
-        ]
+    for a, b in itertools.combinations(range(len(runs)), 2):
+        contrasts = [[(0.5, x), (-0.5, y)] for x, y in zip(runs[a], runs[b], strict=True)]
         difference, low, high, p = _difference(_estimate(contrasts, v_score, pairs))
-        row = {"a": a, "b": b, "a_accuracy": share[a], "b_accuracy": share[b], "difference": difference}
-        row |= {"low": low, "high": high, "p": p, "pairs": int(np.mean(counted)), "seeds": seeds}
-        found.append(row | {"pictures": int(there.any(axis=0).sum())})
+        row = {"a": a, "b": b, "a_accuracy": float(accuracy[a]), "b_accuracy": float(accuracy[b])}
+        found.append(row | {"difference": difference, "low": low, "high": high, "p": p} | about)
     for row, p in zip(found, _holm(np.array([row["p"] for row in found])), strict=True):
         row["p_holm"] = float(p)
     return found
@@ -333,6 +336,8 @@ def compare_rankers(
 def _difference(found: _Estimate) -> tuple[float, float, float, float]:
     """The mean of the values, its 95 % interval and two-sided p, by Student's t with Satterthwaite's (1946) freedom."""
     seeds, mean = len(found.value), float(found.value.mean())
+    if not np.isfinite(found.covariance).all():  # all pairs share a picture
+        return mean, float("nan"), float("nan"), float("nan")
     alone = np.trace(found.covariance) / seeds
     variance, freedom = alone, found.pictures - 1
     if seeds > 1:
@@ -344,13 +349,11 @@ def _difference(found: _Estimate) -> tuple[float, float, float, float]:
         variance = common + between
         if common + drawn > 0:
             freedom = variance**2 / (common**2 / freedom + drawn**2 / (seeds - 1))
-    if not np.isfinite(variance) or freedom <= 0:
-        return mean, float("nan"), float("nan"), float("nan")
     # Where all pairs say the same no variance shows: one independent pair more might have said that nothing differs.
     error = max(np.sqrt(variance), abs(mean) / found.trials)
     half = float(stats.t.ppf(0.975, freedom) * error)
     p = 2 * stats.t.sf(abs(mean) / error, freedom) if error > 0 else 1.0
-    return mean, mean - half, mean + half, float(p)
+    return mean, max(-1.0, mean - half), min(1.0, mean + half), float(p)
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
