@@ -26,7 +26,7 @@ from context_measures.shares import Share, pair_share
 from context_measures.variance import CAUSES, explained_variance
 from data_set import controlled_pairs, pair_sets, read_table
 from metrics import wilson_interval
-from posts import first_posts, read_posts
+from timeline import first_posts, read_posts
 from utils import UserError, print_configuration, read_csv, run_main, write_json
 
 FEWEST = 30  # images that something is learned from, or that have a picture's score
@@ -45,7 +45,7 @@ def _table(data_path: str | Path) -> pd.DataFrame:
 
 def describe_images(table: pd.DataFrame, posts: pd.DataFrame) -> pd.DataFrame:
     """A row an image of `table` that was posted to a community that counts: img_id, v_score, unit (what stays in one
-    fold: the image, or its group of copies), votes (its highest score), and posts.first_posts' columns."""
+    fold: the image, or its group of copies), votes (its highest score), and timeline.first_posts' columns."""
     first = first_posts(posts)
     images = table[["img_id", "v_score", *({"group"} & set(table))]].merge(
         first.drop(columns=list({"group"} & set(table) & set(first))), left_on="img_id", right_index=True

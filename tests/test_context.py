@@ -14,8 +14,9 @@ import context
 import data_set
 import deza2015
 import metrics
-import posts
 import sample_data
+import timeline
+import training_data
 import virality
 import visualisation
 from context_measures import luck, rankings, shares, variance
@@ -131,10 +132,10 @@ def test_the_two_images_of_a_pair_are_left_out_together():
 # --- posts ----------------------------------------------------------------------------------------------------------
 def test_the_posts_of_snaps_file(sample):
     table = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
-    found = posts.read_posts(sample, table)
+    found = timeline.read_posts(sample, table)
     assert found["time"].is_monotonic_increasing and found["title"].str.startswith("picture").all()
     assert found["counts"].equals(found["community"] != "offbeat")
-    first = posts.first_posts(found).loc[table["img_id"]]
+    first = timeline.first_posts(found).loc[table["img_id"]]
     assert first["submissions"].tolist() == table["submissions"].tolist()
     # SNAP's file, read by hand
     import gzip
@@ -155,10 +156,24 @@ def test_anybodys_table_names_its_columns_as_it_likes(tmp_path):
             {"img_id": 9, "created_utc": 1_500_000_100, "listing": "NA", "score": 1, "near_duplicate_group": ""},
             {"img_id": 1000, "created_utc": 1_500_000_100, "listing": "a", "score": 1}]  # fmt: skip
     own_data(tmp_path, rows, {4: 0.5, 7: 1.0, 9: -1.0}, "submissions.csv.gz")
-    found = posts.read_posts(tmp_path, context.read_label(tmp_path))
+    found = timeline.read_posts(tmp_path, context.read_label(tmp_path))
     assert found["img_id"].tolist() == [4, 9, 4] and found["community"].tolist() == ["a", "NA", "b"]
     assert found["index"].tolist() == [0, 0, 1] and found["hour"].tolist() == [2, 2, 3]
     assert found["group"].tolist() == ["x", "", "x"] and found.attrs["dropped"] == 2
+
+
+def test_a_table_of_ours_numbers_its_images_as_the_score_does(tmp_path):
+    names = virality.OWN_COLUMNS
+    rows = [("", 1_500_000_000 + 3600 * i, "a title", i % 7, 1, "cats" if i % 2 else "dogs", "x", f"p{i}",
+             f"https://i.imgur.com/{'abcdefghij'[i % 10]}.jpg") for i in range(50, 0, -1)]  # fmt: skip
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "submissions.csv.gz", index=False)
+    table, _ = virality.build_table(tmp_path / "submissions.csv.gz")
+    found = timeline.read_posts(tmp_path, table)
+    assert len(table) == 10 and len(found) == 50 and found["counts"].all() and found["title"].eq("a title").all()
+    first = timeline.first_posts(found).loc[table["img_id"]]
+    assert first["submissions"].tolist() == table["submissions"].tolist() == [5] * 10
+    links = table.set_index("img_id")["img_link"].str[-5].map("abcdefghij".index)
+    assert ((first["time"] - 1_500_000_000) // 3600 % 10).to_dict() == links.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -166,13 +181,14 @@ def test_anybodys_table_names_its_columns_as_it_likes(tmp_path):
     [
         ([{"img_id": 1, "subreddit": "a", "score": 1}], "has no column time/unixtime/created_utc"),
         ([{"img_id": 5, "subreddit": "a", "score": 1, "unixtime": 9}], "no post has an image of the table"),
+        ([{"image_id": 1, "subreddit": "a", "score": 1}], "has no column img_id"),
         ([{"img_id": 1, "subreddit": "a", "score": "many", "unixtime": 9}], "no post has an image of the table"),
     ],
 )
 def test_a_table_that_says_too_little_is_refused(tmp_path, rows, message):
     own_data(tmp_path, rows, {1: 0.0})
     with pytest.raises(UserError, match=message):
-        posts.read_posts(tmp_path, context.read_label(tmp_path))
+        timeline.read_posts(tmp_path, context.read_label(tmp_path))
 
 
 def test_the_ids_of_posts_are_numbers_and_a_wrong_one_is_named():
@@ -239,6 +255,22 @@ def test_a_split_by_time_keeps_groups_and_equal_times_together():
     assert own.groupby(split).max()["train"] < own.groupby(split).min()["test"]
     assert own[split == "validation"].min() > own[split == "train"].max()
     assert set(data_set.split_by_time(np.zeros(10))) == {"train"}
+
+
+def test_a_training_on_controlled_pairs_takes_them_from_the_first_posts(sample, tmp_path):
+    table = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
+    img_ids, v_score = table["img_id"].to_numpy(), table["v_score"].to_numpy()
+    rows = {"train": np.arange(10, 60), "test": np.arange(60)}
+    pairs = training_data.controlled_in_splits(sample, table, img_ids, v_score, rows, seed=0)
+    first = timeline.first_posts(timeline.read_posts(sample, table)).loc[img_ids]
+    for name, part in rows.items():
+        one, other = part[pairs[name]].T
+        assert len(one) and (first["community"].iloc[one].to_numpy() == first["community"].iloc[other]).all()
+    few = {"validation": np.array([0, 1])}
+    with pytest.raises(UserError, match="its validation split has no controlled pair"):
+        training_data.controlled_in_splits(sample, table, img_ids, v_score, few, seed=0)
+    with pytest.raises(UserError, match="needs submissions with times"):
+        training_data.controlled_in_splits(tmp_path, table, img_ids, v_score, rows, seed=0)
 
 
 # --- votes and luck -------------------------------------------------------------------------------------------------
@@ -314,7 +346,7 @@ def test_a_rankers_scores_stand_beside_the_others(tmp_path):
     assert found["r2"]["picture"] > 0.5 and found["r2_intervals"]["picture"]["n"] == 80
     assert "submissions_all" not in found and "community_index" not in found["r2"]  # one post an image
     table = context.read_label(tmp_path)
-    images = context.describe_images(table, posts.read_posts(tmp_path, table))
+    images = context.describe_images(table, timeline.read_posts(tmp_path, table))
     assert len(images["unit"].unique()) == 110
 
 
@@ -405,7 +437,7 @@ def test_the_table_shows_the_clock_beside_what_was_published(of_deza):
 
 def test_the_clock_is_blind_on_controlled_pairs(real_data):
     table = context.read_label(real_data / "deza2015")
-    images = context.describe_images(table, posts.read_posts(real_data / "deza2015", table))
+    images = context.describe_images(table, timeline.read_posts(real_data / "deza2015", table))
     community, time = images["community"].cat.codes.to_numpy(), images["time"].to_numpy()
     v_score = images["v_score"].to_numpy()
     found = []
