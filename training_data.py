@@ -12,6 +12,7 @@ import pandas as pd
 import data_set
 import deza2015
 import metrics
+import timeline
 import transforms
 from data_set import Pictures
 from utils import UserError, read_csv, read_json
@@ -22,8 +23,9 @@ from utils import UserError, read_csv, read_json
 class RankingData:
     """Pictures, their virality (n,) and the rows of each split.
 
-    `pairs` holds, in pair mode deza, each split's pairs (m, 2) as positions in its rows; else None for each. `truth`
-    has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a truth.csv.
+    `pairs` holds, in pair modes deza and controlled, each split's pairs (m, 2) as positions in its rows; else None for
+    each. `truth` has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a
+    truth.csv.
     """
 
     pictures: Pictures
@@ -58,6 +60,8 @@ def load_ranking(
     else:
         split = data_set.split_of(pictures.img_ids, seed, fold, folds)
         rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+    if pair_mode == "controlled":
+        published = controlled_in_splits(data_path, table, pictures.img_ids, v_score, rows, seed)
     for name, part in rows.items():
         if len(np.unique(v_score[part])) < 2:
             raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and no pair of them")
@@ -84,6 +88,28 @@ def split_published(
         rows[name] = np.sort(chosen.ravel())
         published[name] = np.searchsorted(rows[name], chosen)
     return rows, published
+
+
+def controlled_in_splits(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    img_ids: np.ndarray,
+    v_score: np.ndarray,
+    rows: dict[str, np.ndarray],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Each split's controlled pairs (m, 2) as positions in its rows. Raises UserError where there are no posts with
+    times, or a split has no such pair."""
+    posts = timeline.read_posts(data_path, table)
+    if posts is None:
+        raise UserError(f"{data_path}: pair mode controlled needs submissions with times ({', '.join(timeline.FILES)})")
+    first = timeline.first_posts(posts).reindex(img_ids)
+    community, time = first["community"].cat.codes.to_numpy(), first["time"].to_numpy()
+    pairs = {name: data_set.controlled_pairs(v_score[part], community[part], time[part], seed)
+             for name, part in rows.items()}  # fmt: skip
+    if empty := [name for name, found in pairs.items() if not len(found)]:
+        raise UserError(f"{data_path}: its {empty[0]} split has no controlled pair: too few pictures of one community")
+    return pairs
 
 
 def mode_pairs(v_score: np.ndarray, pair_mode: str, published: np.ndarray | None = None) -> np.ndarray:

@@ -53,25 +53,28 @@ TABLE_COLUMNS = (
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
-def read_submissions(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_submissions(path: str | Path, timed: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read SNAP's file or a table of submissions.py, compressed or not; columns may stand in any order.
 
     Returns the submissions (img_id, image_id, subreddit as a category, hour 0..23, score, comments; SNAP's in the
     file's order, others in that of time), and the malformed lines (line from 1, reason, text). img_id k is the k-th
     distinct image, from 1, in order of first appearance; in a table whose every image_id is a whole number it is that.
+    With `timed`, also time (seconds since 1970) and title.
     `.attrs` of the first says whether the file is SNAP's (`snap`), of the second how many lines are `blank`, and how
     many `continued`: the further lines of submissions that take several. Raises UserError for a file that is missing,
     empty, of another kind, or without one well-formed line.
     """
-    submissions, _, malformed = _read(path)
+    submissions, _, malformed = _read(path, timed)
     return submissions, malformed
 
 
-def _read(path: str | Path) -> tuple[pd.DataFrame, pl.Series, pd.DataFrame]:
+def _read(path: str | Path, timed: bool = False) -> tuple[pd.DataFrame, pl.Series, pd.DataFrame]:
     """As `read_submissions`; between the two, each submission's address of the picture, or else its post's id."""
     parts, malformed, counts = [], [], Counter()
-    for records in csv_records(path, lambda header: _layout(path, header)):
-        parts.append(_own_columns(records.rows) if "url" in records.rows.columns else _snap_columns(records.rows))
+    for records in csv_records(path, lambda header: _layout(path, header, timed)):
+        columns = _own_columns(records.rows) if "url" in records.rows.columns else _snap_columns(records.rows)
+        also = records.rows.select(_seconds("unixtime").alias("time"), "title") if timed else pl.DataFrame()
+        parts.append(pl.concat([columns, also], how="horizontal"))
         malformed += records.malformed
         counts.update(blank=records.blank, continued=records.continued)
     table = pl.concat(parts) if parts else pl.DataFrame()
@@ -91,7 +94,7 @@ def _read(path: str | Path) -> tuple[pd.DataFrame, pl.Series, pd.DataFrame]:
     return submissions, links, malformed
 
 
-def _layout(path: str | Path, header: str) -> Layout:
+def _layout(path: str | Path, header: str, timed: bool = False) -> Layout:
     names = [name.strip() for name in split_line(header)]
     snap = {name.removeprefix("#"): name for name in SNAP_COLUMNS}
     is_snap = set(SNAP_COLUMNS) <= set(names)
@@ -103,9 +106,11 @@ def _layout(path: str | Path, header: str) -> Layout:
     if is_snap:
         snap |= {"comments": "number_of_comments"}
         kept = ("image_id", "reddit_id", "subreddit", "localtime", "score", "comments")
-        places = {name: names.index(snap[name]) for name in kept}
-        return Layout(len(names), places, whole=("image_id", "localtime", "score", "comments"), filled=("subreddit",))
+        places = {name: names.index(snap[name]) for name in (*kept, *(("unixtime", "title") if timed else ()))}
+        whole = ("image_id", "localtime", "score", "comments", *(("unixtime",) if timed else ()))
+        return Layout(len(names), places, whole=whole, filled=("subreddit",))
     kept = ("image_id", "reddit_id", "subreddit", "unixtime", "localtime", "score", "comments", "url")
+    kept += ("title",) if timed else ()
     places = {name: names.index(name) for name in kept if name in names}
     whole = ("unixtime", "score", "comments", *(["localtime"] if "localtime" in names else []))
     return Layout(len(names), places, whole=whole, optional=("comments", "localtime"), filled=("subreddit",))

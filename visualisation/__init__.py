@@ -7,6 +7,7 @@ pyplot's list of open figures is left alone, so that a run which draws hundreds 
 from visualisation.charts import (
     bar_chart,
     confusion_matrix,
+    context_chart,
     learning_curves,
     reliability_diagram,
     score_against_virality,
@@ -25,6 +26,7 @@ __all__ = [
     "bar_chart",
     "comparison_chart",
     "confusion_matrix",
+    "context_chart",
     "learning_curves",
     "pairs",
     "picture_grid",
