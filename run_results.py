@@ -23,7 +23,7 @@ SHOWN = 12  # mistakes drawn, of the most and of the least certain
 
 # --- the ranker -----------------------------------------------------------------------------------------------------
 def look_metrics(
-    windows: np.ndarray | None, data: RankingData, rows: np.ndarray, pairs: np.ndarray
+    windows: np.ndarray | None, data: RankingData, rows: np.ndarray, pairs: metrics.Pairs
 ) -> dict[str, float]:
     """Where there is a truth.csv: the noise ceiling, and how well the windows find the cue, beside the centre's."""
     found = {} if windows is None else {"mean_scale": float(np.mean(windows[:, 2:] / data.pictures.sizes[rows]))}
@@ -47,6 +47,14 @@ def print_ranker(results: dict[str, Any], folder: Path) -> None:
         f"{test['pair_accuracy_high']:.4f}) on {test['pairs']} pairs of {test['images']} pictures, "
         f"Kendall's τ {test['kendall_tau']:.3f}, Spearman's ρ {test['spearman_rho']:.3f}"
     )
+    if context := results.get("context"):
+        names = {"clock": "clock (older first)", "community": "community", "context": "both"}
+        found = [f"{names[name]} {each['value']:.4f} ({each['low']:.4f} to {each['high']:.4f})"
+                 for name, each in context.items()]  # fmt: skip
+        print(f"without a look at any picture, on the same pairs: {', '.join(found)}")
+    if known := results.get("calibration"):
+        error = f"{known['ece']:.3f} ({known['ece_low']:.3f} to {known['ece_high']:.3f})"
+        print(f"its probabilities (temperature {known['temperature']:.3g}): calibration error {error}")
     if "noise_ceiling" in test:
         print(f"noise ceiling {test['noise_ceiling']:.4f}")
     if results["configuration"]["pair_mode"] == "deza":

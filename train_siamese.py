@@ -23,14 +23,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import calibration
 import data_set
 import distributed
 import losses
 import metrics
+import run_comparison
 import run_results
 import training
 import transforms
 from backbones import NETWORKS
+from context import context_on_pairs
 from data_set import PAIR_MODES, Pictures
 from device import autocast, seed_everything, select_device
 from siamese_net import RECIPES, Recipe, SiameseNet, boxes, named_recipe
@@ -40,7 +43,6 @@ from utils import (
     load_checkpoint,
     print_configuration,
     rank,
-    read_csv,
     run_main,
     save_checkpoint,
     write_csv,
@@ -295,6 +297,13 @@ def fit(
     return model, state
 
 
+def temperature_of(model: SiameseNet, data: RankingData, pair_mode: str, amp: bool | None) -> float:
+    """What turns differences of scores into probabilities, fitted on the validation pairs."""
+    rows = data.rows["validation"]
+    pairs = mode_pairs(data.v_score[rows], pair_mode, data.pairs["validation"])
+    return calibration.fit_temperature(predict(model, data.pictures, rows, amp)[0], data.v_score[rows], pairs)
+
+
 def locnet_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of the LocNet in a checkpoint."""
     weights = load_checkpoint(path, "siamese")["model"]
@@ -327,12 +336,15 @@ def finish(
     seconds = time.perf_counter() - start
     pairs = mode_pairs(v_score, pair_mode, data.pairs["test"])
     test = metrics.ranking_metrics(scores, v_score, pairs)
+    temperature = temperature_of(model, data, pair_mode, amp)
     results = {
         "configuration": config,
         "n": {name: len(part) for name, part in data.rows.items()},
         "best_epoch": best["epoch"],
         "validation_pair_accuracy": state["history"][best["epoch"] - 1]["val_pair_accuracy"],
         "test": test | run_results.look_metrics(windows, data, rows, pairs),
+        "calibration": calibration.calibration_metrics(scores, v_score, pairs, temperature),
+        "context": context_on_pairs(data_path, data.pictures.img_ids[rows], metrics.write_out(v_score, pairs).places),
         "pictures_left_out": len(data.pictures.faults),
         "survivors": read_survivors(data_path),
         "train_seconds": sum(row["seconds"] for row in state["history"]),
@@ -342,7 +354,8 @@ def finish(
     }
     # A percentile needs something to stand against: the scores of the pictures that the ranker was trained on.
     train_scores, _ = predict(model, data.pictures, data.rows["train"], amp)
-    save_checkpoint(folder / "best.pt", best | {"train_scores": torch.from_numpy(np.sort(train_scores))})
+    found = {"train_scores": torch.from_numpy(np.sort(train_scores)), "temperature": temperature}
+    save_checkpoint(folder / "best.pt", best | found)
     training.share_last(folder, state)
     table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": v_score, "score": scores})
     if windows is not None:
@@ -355,26 +368,6 @@ def finish(
         run_results.draw_ranker(folder, data, state, table, windows, data_path, pair_mode)
     run_results.print_ranker(results, folder)
     return results
-
-
-# --- several runs ---------------------------------------------------------------------------------------------------
-def compare(run_a: str, run_b: str) -> None:
-    """McNemar's exact test between two runs, over the pairs of their common test pictures."""
-    a, b = (
-        read_csv(Path(run) / "test_scores.csv", ["img_id", "v_score", "score"]).set_index("img_id")
-        for run in (run_a, run_b)
-    )
-    if set(a.index) != set(b.index):
-        raise UserError(f"{run_a} and {run_b} were tested on different pictures: train both with one --seed")
-    b = b.loc[a.index]
-    found = metrics.mcnemar(a["score"].to_numpy(), b["score"].to_numpy(), a["v_score"].to_numpy())
-    print(
-        f"{found['pairs']} pairs of {len(a)} pictures: {run_a} right on {found['a']:.4f}, {run_b} on {found['b']:.4f}"
-    )
-    print(
-        f"right by {run_a} alone {found['a_alone']}, by {run_b} alone {found['b_alone']}; McNemar's p {found['p']:.3g}"
-    )
-    print("(pairs that share a picture are not independent: read p as a lower bound)")
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -395,9 +388,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     training.add_several_runs(parser)
-    parser.add_argument("--compare", nargs=2, metavar="RUN", help="McNemar's test between two runs; nothing is trained")
+    parser.add_argument("--compare", nargs="+", metavar="RUN", help="is one better than another? nothing is trained")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
+    if args.compare and len(args.compare) < 2:
+        parser.error("--compare needs two runs at least")
     if not args.data_path and not args.compare:
         parser.error("--data_path is required")
     return args
@@ -406,7 +401,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     if args.compare:
-        return compare(*args.compare)
+        run_comparison.compare_runs(args.compare)
+        return
     distributed.join(args.device)
     print_configuration(args, "siamese ranker")
     settings = {name: value for name, value in vars(args).items() if name not in ("seeds", "compare")}

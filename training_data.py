@@ -11,10 +11,10 @@ import pandas as pd
 
 import data_set
 import deza2015
-import metrics
 import timeline
 import transforms
 from data_set import Pictures
+from metrics import PairList, Pairs, PairSets
 from utils import UserError, read_csv, read_json
 
 
@@ -112,13 +112,11 @@ def controlled_in_splits(
     return pairs
 
 
-def mode_pairs(v_score: np.ndarray, pair_mode: str, published: np.ndarray | None = None) -> np.ndarray:
-    """The pairs that a mode could draw from these images, n×n (see metrics.comparable); `published` in mode deza."""
-    if published is None:
-        return metrics.comparable(v_score, *data_set.pair_sets(v_score, pair_mode))
-    pairs = np.zeros((len(v_score), len(v_score)), dtype=bool)
-    pairs[published[:, 0], published[:, 1]] = pairs[published[:, 1], published[:, 0]] = True
-    return pairs & metrics.comparable(v_score)
+def mode_pairs(v_score: np.ndarray, pair_mode: str, listed: np.ndarray | None = None) -> Pairs:
+    """The pairs that a mode could draw from these images; those `listed` (m, 2) in modes deza and controlled."""
+    if listed is None:
+        return PairSets(*data_set.pair_sets(v_score, pair_mode))
+    return PairList(listed, data_set.targets_of(v_score, listed))
 
 
 # --- classification -------------------------------------------------------------------------------------------------
