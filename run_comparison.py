@@ -21,7 +21,7 @@ def compare_runs(runs: list[str]) -> list[dict[str, float]]:
     """
     tables = [read_scores(run) for run in runs]
     for run, table in zip(runs[1:], tables[1:], strict=True):
-        if list(table.columns) != list(tables[0].columns) or not (table.isna() == tables[0].isna()).all(axis=None):
+        if not (table.index.equals(tables[0].index) and table.isna().equals(tables[0].isna())):
             raise UserError(f"{runs[0]} and {run} were tested on different pictures: train both with the same seeds")
     v_score = tables[0].index.get_level_values("v_score").to_numpy(np.float64)
     published = published_pairs(runs, tables[0])
