@@ -391,8 +391,6 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="is one better than another? nothing is trained")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
-    if args.compare and len(args.compare) < 2:
-        parser.error("--compare needs two runs at least")
     if not args.data_path and not args.compare:
         parser.error("--data_path is required")
     return args

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
+import metrics
+
 Share = dict[str, float]  # value, low, high (0 to 1, 95 %) and n, the number of pairs
 
 
@@ -48,46 +50,21 @@ def counts_of(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray) -> Cou
 
 
 def counts_within(scores: np.ndarray, v_score: np.ndarray, blocks: np.ndarray) -> Counts:
-    """The counts of all pairs of images of the same block. `blocks` (n,) numbers them; −1 is none."""
-    right, pairs, ties = np.zeros(len(scores)), np.zeros(len(scores)), 0.0
-    order = np.argsort(blocks, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(blocks[order])) + 1):
-        if len(rows) > 1 and blocks[rows[0]] >= 0:
-            right[rows], pairs[rows], tied = _all_pairs(scores[rows], v_score[rows])
-            ties += tied
-    return Counts(right, pairs, ties)
+    """The counts of all pairs of images of the same block, in O(n log n). `blocks` (n,) numbers them; −1 is none."""
+    blocks = np.where(blocks < 0, blocks.max() + 1 + np.arange(len(blocks)), blocks)  # each of its own
+    pairs = _equal(blocks) - _equal(blocks, v_score)
+    ties = _equal(blocks, scores) - _equal(blocks, scores, v_score)
+    right = (pairs + metrics.concordance(scores, v_score, blocks)) / 2
+    return Counts(right, pairs, ties.sum() / 2)
 
 
-def _all_pairs(scores: np.ndarray, v_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Of each image in how many pairs of unequal V with the others the scores are right, how many there are; ties."""
-    s, v = _ranks(scores), _ranks(v_score)
-    right = _below(s, v) + _below(s.max() - s, v.max() - v)
-    pairs = len(s) - np.bincount(v)[v]
-    _, place, count = np.unique(s * (v.max() + 1) + v, return_inverse=True, return_counts=True)
-    tied = np.bincount(s)[s] - count[place]
-    return right + tied / 2, pairs, tied.sum() / 2
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.unique(values, return_inverse=True)[1]
-
-
-def _below(s: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Of each image how many have both a lower s and a lower v, in n log² n."""
-    order = np.lexsort((-s, v))  # of equal v the higher s first: none of them is below another
-    s = s[order]
-    found = np.zeros(len(s), np.int64)
-    for bit in range(int(s.max()).bit_length() - 1, -1, -1):
-        # Among images whose s agrees in all higher bits, those with the bit are above those without it.
-        together = np.argsort(s >> (bit + 1), kind="stable")
-        group, has = (s >> (bit + 1))[together], (s >> bit & 1)[together] == 1
-        before = np.cumsum(~has)
-        start = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-        before = before - np.repeat(np.r_[0, before[start[1:] - 1]], np.diff(np.r_[start, len(s)]))
-        found[together[has]] += before[has]
-    result = np.empty_like(found)
-    result[order] = found
-    return result
+def _equal(*columns: np.ndarray) -> np.ndarray:
+    """Of each row how many agree with it in all columns, itself included."""
+    code = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, places = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + places, return_inverse=True)[1]
+    return np.bincount(code)[code]
 
 
 def interval(counts: Counts, widened: float = 1.0) -> Share:
