@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from tables import Layout, csv_records, split_line, whole_numbers
+from tables import Layout, csv_records, in_seconds, split_line, whole_numbers
 from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
 # SNAP's header, in SNAP's order.
@@ -129,7 +129,7 @@ def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
         hour.alias("hour"),
         "score",
         pl.col("comments").fill_null(0),
-        _seconds("unixtime"),
+        in_seconds(pl.col("unixtime")).alias("unixtime"),
         link=link,
     )
 
@@ -137,19 +137,8 @@ def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
 _SUBREDDIT = pl.col("subreddit").cast(pl.Categorical)
 
 
-def _seconds(name: str) -> pl.Expr:
-    """Seconds since 1970. Numbers that as seconds would lie beyond the year 5000 are milli-, micro- or nanoseconds."""
-    clock = pl.col(name)
-    return (
-        pl.when(clock.abs() < 10**11).then(clock)
-        .when(clock.abs() < 10**14).then(clock // 10**3)
-        .when(clock.abs() < 10**17).then(clock // 10**6)
-        .otherwise(clock // 10**9).alias(name)
-    )  # fmt: skip
-
-
 def _hour(name: str) -> pl.Expr:
-    return (_seconds(name) // 3600 % 24).cast(pl.Int8).alias("hour")
+    return (in_seconds(pl.col(name)) // 3600 % 24).cast(pl.Int8).alias("hour")
 
 
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
