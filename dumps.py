@@ -153,7 +153,7 @@ def _unfold(value: Any) -> list[dict[str, Any]]:
     if type(value) is list:
         return [post for each in value for post in _unfold(each)]
     if type(value) is not dict:
-        raise ValueError(f"a {type(value).__name__} where a post should be")
+        raise ValueError(f"{json.dumps(value)[:40]} where a post should be")
     if value.get("kind") == "more":  # "load more comments"
         return [{}]
     data = value.get("data")

@@ -236,8 +236,11 @@ def plain(texts: pl.Series) -> pl.Series:
 
 
 @lru_cache(2**16)
-def pseudonym(author: str, salt: bytes) -> str:
-    """A salted hash of an author's name: the same person is the same, and nobody can try out names without the salt."""
-    if author in ("[deleted]", "[removed]"):
-        return ""
+def pseudonym(author: str, salt: bytes) -> str | None:
+    """A salted hash of an author's name: the same person is the same, and nobody can try out names without the salt.
+
+    None for an author who has left.
+    """
+    if author in _REMOVED_TEXTS:
+        return None
     return hashlib.blake2b(author.encode("utf-8", "replace"), key=salt, digest_size=8).hexdigest()

@@ -98,12 +98,13 @@ def batches(path: Path, asked: Asked, pool: ThreadPoolExecutor) -> Iterator[Read
     first = next(chunks, None)
     if first is None:
         raise UserError(f"{path} is empty")
-    if not re.match(rb"\s*[{\[]", first[2]):
+    lines = _begins_with_lines(first[2])
+    if not lines and not re.match(rb"\s*[{\[]", first[2]):
         chunks.close()
         yield from _in_order(pool, _of_table, csv_records(path, lambda header: _layout(path, header)), asked)
         return
     parts = [first]
-    if not _begins_with_lines(first[2]):
+    if not lines:
         while sum(len(part[2]) for part in parts) < LARGEST_DOCUMENT and (part := next(chunks, None)):
             parts.append(part)
         text = b"".join(part[2] for part in parts)
@@ -337,11 +338,11 @@ def date(word: str) -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("files", nargs="+", metavar="FILE", type=Path, help="dumps, listings, tables; compressed or not")
-    flag("--output", required=True, metavar="FOLDER", type=Path, help="the data set's folder, data/<name>")
+    flag("files", nargs="+", metavar="FILE", help="dumps, listings, tables; compressed or not")
+    flag("--output", required=True, metavar="FOLDER", help="the data set's folder, data/<name>")
     flag("--subreddits", nargs="+", metavar="NAME", help="communities to keep, in any case (default: all)")
-    flag("--after", type=date, default=Asked.after, metavar="DATE", help="keep posts from this moment on (UTC)")
-    flag("--before", type=date, default=Asked.before, metavar="DATE", help="keep posts before this moment (UTC)")
+    flag("--after", type=date, metavar="DATE", help="keep posts from this moment on (UTC)")
+    flag("--before", type=date, metavar="DATE", help="keep posts before this moment (UTC)")
     flag("--over_18", action=argparse.BooleanOptionalAction, default=False, help="keep posts marked as for adults")
     flag("--authors", action=argparse.BooleanOptionalAction, default=True, help="keep salted hashes of authors' names")
     return parser.parse_args()
@@ -350,19 +351,20 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     print_configuration(args, "submissions")
-    args.output.mkdir(parents=True, exist_ok=True)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
     asked = Asked(
-        args.subreddits and frozenset(re.sub("^/?r/", "", name).lower() for name in args.subreddits),
-        args.after,
-        args.before,
-        args.over_18,
-        read_salt(args.output) if args.authors else None,
+        subreddits=args.subreddits and frozenset(re.sub("^/?r/", "", name).lower() for name in args.subreddits),
+        after=Asked.after if args.after is None else args.after,
+        before=Asked.before if args.before is None else args.before,
+        over_18=args.over_18,
+        salt=read_salt(folder) if args.authors else None,
     )
-    about = gather(args.files, asked, args.output)
+    about = gather([Path(file) for file in args.files], asked, folder)
     print(summary(about))
     if about["lines"]["malformed"]:
-        print(f"malformed lines are listed in {args.output / 'submissions.malformed.csv'}")
-    print(f"→ {args.output / 'submissions.csv.gz'}")
+        print(f"malformed lines are listed in {folder / 'submissions.malformed.csv'}")
+    print(f"→ {folder / 'submissions.csv.gz'}")
 
 
 if __name__ == "__main__":

@@ -258,12 +258,15 @@ def build_table(
 
 
 def named_subreddits(submissions: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The subreddits of the submissions that `names` means, in any case. Raises UserError for one that is not there."""
+    """The subreddits of the submissions that `names` means, in any case. Raises UserError if there is none of them."""
     by_name = submissions["subreddit"].cat.categories.groupby(submissions["subreddit"].cat.categories.str.lower())
-    if unknown := [name for name in names if name.lower() not in by_name]:
+    unknown = [name for name in names if name.lower() not in by_name]
+    if len(unknown) == len(names):
         largest = ", ".join(map(str, submissions["subreddit"].value_counts().index[:10]))
-        raise UserError(f"--subreddits {' '.join(unknown)}: no submission went there (the largest: {largest})")
-    return [each for name in names for each in by_name[name.lower()]]
+        raise UserError(f"--subreddits {' '.join(names)}: no submission went there (the largest: {largest})")
+    if unknown:
+        print(f"no submission went to {', '.join(unknown)}")
+    return [each for name in names for each in by_name.get(name.lower(), [])]
 
 
 def parse_arguments() -> argparse.Namespace:

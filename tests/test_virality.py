@@ -409,6 +409,8 @@ def test_in_snaps_file_the_twenty_count_unless_others_are_named(sample, tmp_path
         counts[words] = table["submissions"].sum()
     assert counts[("all",)] == counts[()] + counts[("offbeat",)] > counts[()]
     done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "offbeat", "nowhere")
+    assert done.returncode == 0 and "no submission went to nowhere" in done.stdout
+    done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "nowhere")
     assert done.returncode == 2 and "--subreddits nowhere: no submission went there (the largest: " in done.stderr
 
 
