@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import unquote
 
 import polars as pl
@@ -50,6 +51,26 @@ def picture_addresses(links: pl.Series) -> pl.DataFrame:
         return frame
     found, rows = _of_other_forms(_out_of_frames(_clean(links.filter(other)))), other.arg_true()
     return pl.DataFrame({name: _placed(frame[name], rows, found[name]) for name in frame.columns})
+
+
+def img_ids(links: pl.Series) -> pl.Series:
+    """The img_ids of pictures that are known by their links alone: whole numbers below 2^53, the same for all forms of
+    an address and in every table, so that a picture keeps its number when a table grows."""
+    found = picture_addresses(links)["address"].fill_null("")
+    address = pl.col("address")
+    plain = address.str.replace("^https?://", "")
+    name = address.str.extract(r"/([A-Za-z0-9]+)(?:\.\w+)?$")
+    imgurs = address.str.contains(r"^https://(?:i\.imgur\.com|imgur\.com/gallery)/")
+    key = (
+        pl.when(imgurs).then("i.imgur.com/" + name + "?")
+        .when(address.str.starts_with("https://imgur.com/a/"))
+        .then("imgur.com/ajaxalbums/getimages/" + name + "/hit.json?all=true")
+        .when(plain.str.contains("?", literal=True)).then(plain)
+        .otherwise(plain + "?")
+    )  # fmt: skip
+    keys = pl.DataFrame({"address": found.zip_with(found != "", links)}).select(key.fill_null(address)).to_series()
+    numbers = {each: int.from_bytes(hashlib.sha256(each.encode()).digest()[:7]) >> 3 for each in keys.unique()}
+    return keys.replace_strict(numbers, return_dtype=pl.Int64) if len(keys) else pl.Series([], dtype=pl.Int64)
 
 
 def _of_other_forms(links: pl.Series) -> pl.DataFrame:

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from links import img_ids
 from tables import Layout, csv_records, in_seconds, split_line, whole_numbers
 from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
@@ -57,8 +58,9 @@ def read_submissions(path: str | Path, timed: bool = False) -> tuple[pd.DataFram
     """Read SNAP's file or a table of submissions.py, compressed or not; columns may stand in any order.
 
     Returns the submissions (img_id, image_id, subreddit as a category, hour 0..23, score, comments; SNAP's in the
-    file's order, others in that of time), and the malformed lines (line from 1, reason, text). img_id k is the k-th
-    distinct image, from 1, in order of first appearance; in a table whose every image_id is a whole number it is that.
+    file's order, others in that of time), and the malformed lines (line from 1, reason, text). In SNAP's file img_id k
+    is the k-th distinct image, from 1, in order of first appearance; otherwise it is the image_id if that is a whole
+    number, or else a number of the picture's address (links.img_ids).
     With `timed`, also time (seconds since 1970) and title.
     `.attrs` of the first says whether the file is SNAP's (`snap`), of the second how many lines are `blank`, and how
     many `continued`: the further lines of submissions that take several. Raises UserError for a file that is missing,
@@ -143,16 +145,13 @@ def _hour(name: str) -> pl.Expr:
 
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
     """A table of submissions.py in the order of time, with image_id and img_id as numbers."""
-    table = table.sort("unixtime", maintain_order=True).drop("unixtime")
+    table = table.sort("unixtime", maintain_order=True).drop("unixtime").with_row_index("row")
     given = whole_numbers(table["image_id"])
-    if not given.null_count():
-        return table.with_columns(image_id=given, img_id=given)
-    # The same picture of Imgur has one id, whatever ending its address has.
-    address = pl.col("link").str.replace(r"^https://i\.imgur\.com/(\w+)\.\w+$", "imgur $1")
-    each = "row " + pl.int_range(pl.len()).cast(pl.String)
-    image = pl.when(pl.col("image_id") != "").then("image_id").when(address != "").then(address).otherwise(each)
-    number = pd.factorize(table.select(image)["image_id"].to_numpy())[0] + 1
-    return table.with_columns(image_id=pl.Series(number), img_id=pl.Series(number))
+    name = "name:" + pl.col("image_id")  # an image_id that is no number; without an address the post, or the row
+    own = pl.when(pl.col("link") != "").then("link").otherwise("row:" + pl.col("row").cast(pl.String))
+    known_by = table.filter(given.is_null()).select(pl.when(pl.col("image_id") != "").then(name).otherwise(own))
+    numbers = given.scatter(given.is_null().arg_true(), img_ids(known_by.to_series())) if len(known_by) else given
+    return table.drop("row").with_columns(image_id=numbers, img_id=numbers)
 
 
 def _to_pandas(column: pl.Series) -> np.ndarray | pd.Categorical:

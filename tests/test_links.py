@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from links import NO_PICTURE, VIDEO, picture_addresses
+from links import NO_PICTURE, VIDEO, img_ids, picture_addresses
 
 IMGUR, REDDIT = "https://i.imgur.com/", "https://i.redd.it/"
 ADDRESSES = {
@@ -81,3 +81,30 @@ def test_many_links_at_once_are_told_as_one_by_one():
     expected = [(ADDRESSES.get(link), NONE.get(link)) for link in links]
     assert picture_addresses(pl.Series(links)).rows() == expected
     assert picture_addresses(pl.Series([], dtype=pl.String)).is_empty()
+
+
+def test_a_picture_has_one_number_under_all_its_addresses():
+    same = [
+        f"{IMGUR}AbCdEfG.jpg",
+        "http://imgur.com/AbCdEfG",
+        f"{IMGUR}AbCdEfG.png?1",
+        "https://m.imgur.com/r/aww/AbCdEfG",
+    ]
+    other = [
+        f"{REDDIT}abc.jpg",
+        "https://example.org/a.jpg",
+        "https://example.org/a.jpg?v=2",
+        "https://imgur.com/a/AbCdEfG",
+    ]
+    numbers = img_ids(pl.Series([*same, *other, "not an address"])).to_list()
+    assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 6 and all(0 <= each < 2**53 for each in numbers)
+    assert img_ids(pl.Series(["https://preview.redd.it/words-v0-abc.jpg?s=1"])).to_list() == numbers[4:5]
+    assert img_ids(pl.Series([], dtype=pl.String)).is_empty()
+
+
+def test_the_downloader_gives_the_same_numbers():
+    theirs = pytest.importorskip("fetching.addresses", reason="the downloader is not here")
+    if not hasattr(theirs, "img_id_of"):
+        pytest.skip("the downloader has no numbers of addresses")
+    addresses = [each for address in ADDRESSES.values() for each in address.split("\n")]
+    assert img_ids(pl.Series(addresses)).to_list() == [int(theirs.img_id_of(each)) for each in addresses]

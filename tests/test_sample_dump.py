@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 import virality
 from sample_data import make_dump
 from sample_dump import COPIES
+from tables import zstd
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,11 @@ def test_every_line_and_post_is_accounted_for(dump):
 
 def test_the_quirks_are_there(dump):
     text = (dump / "dump" / "RS_2.ndjson").read_bytes()
-    for quirk in (b"&amp;s=", b'"score": "', b'"created_utc": 13', b".0,", b"\xff", b"\r\n", b"crosspost_parent_list",
+    assert not text.endswith(b"\n") and b"\r\n" in text
+    text += zstd.decompress((dump / "dump" / "RS_1.zst").read_bytes())
+    for quirk in (b"&amp;s=", b'"score": "', b'"created_utc": 13', b".0,", b"\xff", b"crosspost_parent_list",
                   b"gallery_data", b'"score": null', b"preview.redd.it", b"imgur.com/"):  # fmt: skip
         assert quirk in text, quirk
-    assert not text.endswith(b"\n")
 
 
 def groups_of(table: pd.DataFrame, addresses: pd.DataFrame) -> pd.DataFrame:
