@@ -75,7 +75,7 @@ def _read(path: str | Path, timed: bool = False) -> tuple[pd.DataFrame, pl.Serie
     parts, malformed, counts = [], [], Counter()
     for records in csv_records(path, lambda header: _layout(path, header, timed)):
         columns = _own_columns(records.rows) if "url" in records.rows.columns else _snap_columns(records.rows)
-        also = records.rows.select(_seconds("unixtime").alias("time"), "title") if timed else pl.DataFrame()
+        also = records.rows.select(in_seconds(pl.col("unixtime")).alias("time"), "title") if timed else pl.DataFrame()
         parts.append(pl.concat([columns, also], how="horizontal"))
         malformed += records.malformed
         counts.update(blank=records.blank, continued=records.continued)
