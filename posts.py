@@ -31,7 +31,7 @@ KINDS = (KEPT, EARLY, NO_POST, ADVERTISEMENT, NOWHERE, ELSEWHERE, OTHER_TIME, OV
 
 _DAY = 86_400  # seconds
 _REMOVED_TEXTS = ["[removed]", "[deleted]"]
-_REMOVED_TITLES = [*_REMOVED_TEXTS, "[deleted by user]", "[removed by reddit]", "[removed by moderator]"]
+_REMOVED_TITLE = r"(?i)^\[(?:removed|deleted|deleted by user|removed by (?:reddit|moderator))\]$"
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 _CODES = {kind: code for code, kind in enumerate(KINDS)}
 
@@ -97,7 +97,7 @@ def _first_kinds(posts: pl.DataFrame, asked: Asked) -> pl.Expr:
     elsewhere = ~name.is_in(list(asked.subreddits)) if asked.subreddits is not None else pl.lit(False)
     removed = (
         pl.col("removed_by_category").is_not_null()
-        | pl.col("title").str.to_lowercase().is_in(_REMOVED_TITLES)
+        | pl.col("title").str.contains(_REMOVED_TITLE)
         | pl.col("_meta").str.contains(r'"removal_type": "|"was_deleted_later": true')
     )
     own = pl.col("found").is_null() & pl.col("link").is_null()  # not another's, passed on

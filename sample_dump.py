@@ -216,8 +216,10 @@ def add_submission(
 ) -> None:
     """The post of one of SNAP's lines: of the original at first, later of either."""
     image, clock, subreddit, score, name = int(line[0]), int(line[1]), line[7], int(line[10]), f"{10**9 + number:x}"
-    first = not any(row[0] == image for row in dump.rows)
-    upload = uploads[image][0 if first else int(rng.integers(len(uploads[image])))]
+    before = sum(row[0] == image for row in dump.rows)
+    first = before == 0
+    # The second post shows the copy, if there is one: so every copy is posted.
+    upload = uploads[image][min(before, 1) % len(uploads[image]) if before < 2 else rng.integers(len(uploads[image]))]
     post = a_post(rng, name, clock, subreddit, score, {"title": _title(rng, line[3]), "url": upload.link(rng)})
     images = [image]
     form = rng.random()
