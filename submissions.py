@@ -17,10 +17,11 @@ line is, and .author_salt. Authors are stored as hashes, salted with that file, 
 is not to be published: the names of Reddit are known, so that without a secret salt each could be tried out; the same
 salt makes a person the same in tables made at different times. --no-authors stores none.
 
-Cost: on two cores some 330,000 posts a second of 600 bytes each, 110,000 of 2.5 kB: 0.64 and 0.72 of the rate at which
-orjson and zstandard read the same file and do nothing else (0.5 where posts have 350 bytes). 450 MB of memory,
-whatever the size; a window of 2 GiB takes as much more. A post takes 28 bytes on the disk beside the table while it is made, so that none need be held in memory to know
-it again: 24 for its key, time and number, 3 for its kind and its pictures, 1 for whether another retrieval counts.
+Cost: on two cores some 330,000 posts a second of 600 bytes each, 110,000 of 2.5 kB: 0.64 and 0.72 of the rate at
+which orjson and zstandard read the same file and do nothing else (0.5 where posts have 350 bytes). 450 MB of memory,
+whatever the size; a window of 2 GiB takes as much more. A post takes 28 bytes on the disk beside the table while it
+is made, so that none need be held in memory to know it again: 24 for its key, time and number, 3 for its kind and its
+pictures, 1 for whether another retrieval counts.
 """
 
 from __future__ import annotations
