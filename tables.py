@@ -34,7 +34,7 @@ else:
 
 CHUNK = 16 << 20  # bytes of text at a time
 LONGEST_LINE = 64 << 20  # what goes beyond is cut, and the line therefore malformed
-_BLOCK = 1 << 20  # bytes a read: what a damaged file loses at most
+_BLOCK = 1 << 20  # bytes a read, which is what a damaged file loses at most
 _MOST_LINES = 1000  # of one record: a quoted field may hold newlines
 _WINDOW_LOG = 31  # dumps are compressed with windows of up to 2 GiB
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or a skippable one before it
@@ -48,55 +48,70 @@ _REFUSED = {
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------
-def line_chunks(path: str | Path, size: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, about `size` bytes (CHUNK) at a time: the number of the first line, and whole lines.
+def line_chunks(path: str | Path, size: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+    """The lines of a file, about `size` bytes (CHUNK) at a time: the number of the first, how many, and their text.
 
     gzip, zstd, bzip2, xz are told by their first bytes, as is UTF-16; a byte order mark is dropped. Decompression runs
     ahead in a thread of its own. Raises UserError for what cannot be read; of a file that is damaged or cut off only
     after all lines up to there were given.
     """
-    path, number, rest, damage = Path(path), 1, b"", None
+    path, size, number, damage = Path(path), size or CHUNK, 1, None
+    parts, length, skipping = [], 0, False
     try:
-        for block in _ahead(_blocks(path, size or CHUNK)):
-            cut = block.rfind(b"\n") + 1
-            if cut:
-                chunk, rest = rest + block[:cut], block[cut:]
-                yield number, chunk
-                number += chunk.count(b"\n")
-            elif len(rest) <= LONGEST_LINE:
-                rest += block
-                if len(rest) > LONGEST_LINE:
-                    rest = rest[:LONGEST_LINE] + b"\x00"  # which no text format allows: the line cannot pass for whole
+        for part in _ahead(_blocks(path, min(size, _BLOCK))):
+            if skipping and b"\n" not in part:
+                continue
+            parts.append(part[part.find(b"\n") :] if skipping else part)
+            length, skipping = length + len(part), False
+            if length < size:
+                continue
+            chunk, parts = _cut(parts)
+            if chunk:
+                count = _newlines(chunk)
+                yield number, count, chunk
+                number += count
+            elif length > LONGEST_LINE:  # no text format allows what it ends with: it cannot pass for whole
+                parts, skipping = [b"".join(parts)[:LONGEST_LINE] + b"\x00"], True
+            length = sum(map(len, parts))
     except UserError as error:
         damage = error
-    if rest:
-        yield number, rest
+    if rest := b"".join(parts):
+        count = rest.count(b"\n") + (not rest.endswith(b"\n"))
+        yield number, count, rest
+        number += count - 1
     if damage:
-        raise UserError(f"{path} cannot be read beyond line {number}: {damage}" if number > 1 or rest else str(damage))
+        raise UserError(f"{path} cannot be read beyond line {number}: {damage}" if rest or number > 1 else str(damage))
+
+
+def _newlines(text: bytes) -> int:
+    """How many there are: ten times as fast as bytes.count."""
+    letters, step = np.frombuffer(text, np.uint8), 2**18  # as much as lies near the processor
+    return sum(np.count_nonzero(letters[i : i + step] == ord("\n")) for i in range(0, len(letters), step))
+
+
+def _cut(parts: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The whole lines of these parts, and what follows the last of them."""
+    for place in reversed(range(len(parts))):
+        if cut := parts[place].rfind(b"\n") + 1:
+            whole = b"".join([*parts[:place], memoryview(parts[place])[:cut]])
+            return whole, [parts[place][cut:], *parts[place + 1 :]]
+    return b"", parts
 
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
     """The file's bytes, decompressed and in UTF-8, `size` at a time; its newlines are those of Unix or Windows."""
-    parts, length, old_mac = [], 0, None
+    old_mac = None
     try:
         with _opened(path) as file:
-            while part := file.read(min(size, _BLOCK)):
+            while part := file.read(size):
                 if old_mac is None:
                     part = part.removeprefix(codecs.BOM_UTF8)
                     old_mac = b"\r" in part[:-1] and b"\n" not in part
-                parts.append(part.replace(b"\r", b"\n") if old_mac else part)
-                length += len(part)
-                if length >= size:
-                    yield b"".join(parts)
-                    parts, length = [], 0
+                yield part.replace(b"\r", b"\n") if old_mac else part
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, EOFError, zlib.error, zstd.ZstdError, lzma.LZMAError) as error:
-        if parts:
-            yield b"".join(parts)
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if parts:
-        yield b"".join(parts)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -126,6 +141,17 @@ def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
         while (block := coming.result()) is not None:
             coming = thread.submit(next, blocks, None)
             yield block
+
+
+def in_utf8(text: bytes) -> bytes:
+    """The same, with a mark in place of what is not UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace").encode()
+    return text
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
@@ -191,7 +217,7 @@ def csv_records(path: str | Path, layout_of: Callable[[str], Layout]) -> Iterato
     Raises UserError as `line_chunks` does, and for a file without a line.
     """
     layout, rest, start = None, b"", 1
-    for _, chunk in line_chunks(path):
+    for _, _, chunk in line_chunks(path):
         chunk = chunk if chunk.endswith(b"\n") else chunk + b"\n"
         while layout is None and chunk:
             header, _, chunk = chunk.partition(b"\n")
@@ -215,10 +241,7 @@ def split_line(line: str, separator: str = ",") -> list[str]:
 
 def _records(chunk: bytes, start: int, layout: Layout, last: bool) -> tuple[Records, bytes]:
     """The records of these lines; and, if more lines are to come, those at the end whose record may go on."""
-    try:
-        chunk.decode()
-    except UnicodeDecodeError:
-        chunk = chunk.decode("utf-8", "replace").encode()
+    chunk = in_utf8(chunk)
     lines = pl.read_lines(chunk)["line"]
     good = lines.str.contains(layout.pattern) & (lines != "")
     rows, fine = _fast_rows(chunk if good.all() else "\n".join(lines.filter(good)).encode(), layout)
@@ -262,6 +285,17 @@ def whole_numbers(texts: pl.Series) -> pl.Series:
     if numbers.null_count():
         numbers = texts.str.extract(f"^{_WHOLE_NUMBER.pattern}$").cast(pl.Int64, strict=False)
     return numbers
+
+
+def in_seconds(clock: pl.Expr | pl.Series) -> pl.Expr:
+    """Seconds since 1970. Numbers that as seconds would lie beyond the year 5000 are milli-, micro- or nanoseconds."""
+    clock = pl.lit(clock) if isinstance(clock, pl.Series) else clock
+    return (
+        pl.when(clock.abs() < 10**11).then(clock)
+        .when(clock.abs() < 10**14).then(clock // 10**3)
+        .when(clock.abs() < 10**17).then(clock // 10**6)
+        .otherwise(clock // 10**9)
+    )  # fmt: skip
 
 
 def _schema(layout: Layout) -> dict[str, type[pl.DataType]]:

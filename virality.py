@@ -32,7 +32,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from tables import Layout, csv_records, split_line, whole_numbers
+from links import img_ids
+from tables import Layout, csv_records, in_seconds, split_line, whole_numbers
 from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
 # SNAP's header, in SNAP's order.
@@ -57,8 +58,9 @@ def read_submissions(path: str | Path, timed: bool = False) -> tuple[pd.DataFram
     """Read SNAP's file or a table of submissions.py, compressed or not; columns may stand in any order.
 
     Returns the submissions (img_id, image_id, subreddit as a category, hour 0..23, score, comments; SNAP's in the
-    file's order, others in that of time), and the malformed lines (line from 1, reason, text). img_id k is the k-th
-    distinct image, from 1, in order of first appearance; in a table whose every image_id is a whole number it is that.
+    file's order, others in that of time), and the malformed lines (line from 1, reason, text). In SNAP's file img_id k
+    is the k-th distinct image, from 1, in order of first appearance; otherwise it is the image_id if that is a whole
+    number, or else a number of the picture's address (links.img_ids).
     With `timed`, also time (seconds since 1970) and title.
     `.attrs` of the first says whether the file is SNAP's (`snap`), of the second how many lines are `blank`, and how
     many `continued`: the further lines of submissions that take several. Raises UserError for a file that is missing,
@@ -73,7 +75,7 @@ def _read(path: str | Path, timed: bool = False) -> tuple[pd.DataFrame, pl.Serie
     parts, malformed, counts = [], [], Counter()
     for records in csv_records(path, lambda header: _layout(path, header, timed)):
         columns = _own_columns(records.rows) if "url" in records.rows.columns else _snap_columns(records.rows)
-        also = records.rows.select(_seconds("unixtime").alias("time"), "title") if timed else pl.DataFrame()
+        also = records.rows.select(in_seconds(pl.col("unixtime")).alias("time"), "title") if timed else pl.DataFrame()
         parts.append(pl.concat([columns, also], how="horizontal"))
         malformed += records.malformed
         counts.update(blank=records.blank, continued=records.continued)
@@ -129,7 +131,7 @@ def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
         hour.alias("hour"),
         "score",
         pl.col("comments").fill_null(0),
-        _seconds("unixtime"),
+        in_seconds(pl.col("unixtime")).alias("unixtime"),
         link=link,
     )
 
@@ -137,33 +139,19 @@ def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
 _SUBREDDIT = pl.col("subreddit").cast(pl.Categorical)
 
 
-def _seconds(name: str) -> pl.Expr:
-    """Seconds since 1970. Numbers that as seconds would lie beyond the year 5000 are milli-, micro- or nanoseconds."""
-    clock = pl.col(name)
-    return (
-        pl.when(clock.abs() < 10**11).then(clock)
-        .when(clock.abs() < 10**14).then(clock // 10**3)
-        .when(clock.abs() < 10**17).then(clock // 10**6)
-        .otherwise(clock // 10**9).alias(name)
-    )  # fmt: skip
-
-
 def _hour(name: str) -> pl.Expr:
-    return (_seconds(name) // 3600 % 24).cast(pl.Int8).alias("hour")
+    return (in_seconds(pl.col(name)) // 3600 % 24).cast(pl.Int8).alias("hour")
 
 
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
     """A table of submissions.py in the order of time, with image_id and img_id as numbers."""
-    table = table.sort("unixtime", maintain_order=True).drop("unixtime")
+    table = table.sort("unixtime", maintain_order=True).drop("unixtime").with_row_index("row")
     given = whole_numbers(table["image_id"])
-    if not given.null_count():
-        return table.with_columns(image_id=given, img_id=given)
-    # The same picture of Imgur has one id, whatever ending its address has.
-    address = pl.col("link").str.replace(r"^https://i\.imgur\.com/(\w+)\.\w+$", "imgur $1")
-    each = "row " + pl.int_range(pl.len()).cast(pl.String)
-    image = pl.when(pl.col("image_id") != "").then("image_id").when(address != "").then(address).otherwise(each)
-    number = pd.factorize(table.select(image)["image_id"].to_numpy())[0] + 1
-    return table.with_columns(image_id=pl.Series(number), img_id=pl.Series(number))
+    name = "name:" + pl.col("image_id")  # an image_id that is no number; without an address the post, or the row
+    own = pl.when(pl.col("link") != "").then("link").otherwise("row:" + pl.col("row").cast(pl.String))
+    known_by = table.filter(given.is_null()).select(pl.when(pl.col("image_id") != "").then(name).otherwise(own))
+    numbers = given.scatter(given.is_null().arg_true(), img_ids(known_by.to_series())) if len(known_by) else given
+    return table.drop("row").with_columns(image_id=numbers, img_id=numbers)
 
 
 def _to_pandas(column: pl.Series) -> np.ndarray | pd.Categorical:
@@ -269,12 +257,15 @@ def build_table(
 
 
 def named_subreddits(submissions: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The subreddits of the submissions that `names` means, in any case. Raises UserError for one that is not there."""
+    """The subreddits of the submissions that `names` means, in any case. Raises UserError if there is none of them."""
     by_name = submissions["subreddit"].cat.categories.groupby(submissions["subreddit"].cat.categories.str.lower())
-    if unknown := [name for name in names if name.lower() not in by_name]:
+    unknown = [name for name in names if name.lower() not in by_name]
+    if len(unknown) == len(names):
         largest = ", ".join(map(str, submissions["subreddit"].value_counts().index[:10]))
-        raise UserError(f"--subreddits {' '.join(unknown)}: no submission went there (the largest: {largest})")
-    return [each for name in names for each in by_name[name.lower()]]
+        raise UserError(f"--subreddits {' '.join(names)}: no submission went there (the largest: {largest})")
+    if unknown:
+        print(f"no submission went to {', '.join(unknown)}")
+    return [each for name in names for each in by_name.get(name.lower(), [])]
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -164,7 +164,7 @@ def test_of_a_file_that_is_cut_off_every_line_up_to_there_is_given(tmp_path):
         (tmp_path / name).write_bytes(packed[: len(packed) // 2])
         got = []
         with pytest.raises(UserError, match=r"cannot be read beyond line \d+"):
-            got.extend(chunk for _, chunk in line_chunks(tmp_path / name, 1 << 20))
+            got.extend(chunk for _, _, chunk in line_chunks(tmp_path / name, 1 << 20))
         assert text.startswith(b"".join(got)) and len(b"".join(got)) > len(text) // 4
 
 
@@ -172,8 +172,12 @@ def test_lines_come_whole_and_with_their_numbers_whatever_the_chunk(path):
     lines = [b"x" * (i * 37 % 90) + b"\n" for i in range(500)]
     path.write_bytes(b"".join(lines))
     number = 1
-    for first, chunk in line_chunks(path, 64):
-        assert first == number and chunk == b"".join(lines[number - 1 : number - 1 + chunk.count(b"\n")])
+    for first, count, chunk in line_chunks(path, 64):
+        assert (
+            first == number
+            and count == chunk.count(b"\n")
+            and chunk == b"".join(lines[number - 1 : number - 1 + chunk.count(b"\n")])
+        )
         number += chunk.count(b"\n")
     assert number == 501
 

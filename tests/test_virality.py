@@ -326,13 +326,17 @@ def test_an_own_table_is_ordered_by_time_and_its_images_told_by_their_addresses(
         ",3800000000000,in milliseconds,7,0,pics,,b3,",
     )
     submissions, malformed = virality.read_submissions(path)
-    assert malformed.empty and submissions["img_id"].tolist() == [1, 2, 1, 3]
+    ids = submissions["img_id"].tolist()
+    assert malformed.empty and ids[0] == ids[2] and len(set(ids)) == 3 and max(ids) < 2**53
     assert submissions["hour"].tolist() == [0, 1, 2, 3_800_000_000 // 3600 % 24]
     assert submissions["comments"].tolist() == [2, 0, 1, 0]
     table, _ = virality.build_table(path)
-    links = table.set_index("img_id")["img_link"].to_dict()
-    assert links == {1: f"{IMGUR}aaaaa.jpg", 2: "https://redd.it/b2", 3: "https://redd.it/b3"}
-    assert table.set_index("img_id")["submissions"].to_dict() == {1: 2, 2: 1, 3: 1}
+    links = {ids[0]: f"{IMGUR}aaaaa.jpg", ids[1]: "https://redd.it/b2", ids[3]: "https://redd.it/b3"}
+    assert table.set_index("img_id")["img_link"].to_dict() == links
+    assert table.set_index("img_id")["submissions"].to_dict() == {ids[0]: 2, ids[1]: 1, ids[3]: 1}
+    path.write_text("\n".join([",".join(virality.OWN_COLUMNS), f",1,earlier,1,1,aww,,d4,{IMGUR}bbbbb.jpg"]))
+    own_ids = virality.read_submissions(path)[0]["img_id"].tolist()
+    assert not set(own_ids) & set(ids)  # a picture has its number in every table
 
 
 def test_given_image_ids_are_kept_and_localtime_is_the_clock_where_there_is_one(tmp_path):
@@ -372,13 +376,14 @@ def test_copies_count_as_one_image_in_the_order_of_their_submissions(tmp_path):
         (500, 0, "pics", "d"),
     ]
     path = own(tmp_path / "s.csv", *[f",{t},t,{s},1,{sub},,p{t},{IMGUR}{u}{u}{u}{u}{u}.jpg" for t, s, sub, u in rows])
-    (tmp_path / "groups.csv").write_text("img_id,group\n1,9\n2,9\n4,5\n")
+    b, a, c, _, d = virality.read_submissions(path)[0]["img_id"]
+    (tmp_path / "groups.csv").write_text(f"img_id,group\n{a},9\n{b},9\n{d},5\n")
     done = run("virality.py", path, "--groups", tmp_path / "groups.csv", "--output", tmp_path / "out.csv")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out.csv").set_index("img_id")
-    assert table["submissions"].to_dict() == {1: 3, 3: 1, 4: 1} and (table["group"] == table.index).all()
-    assert table.loc[1, "img_link"] == f"{IMGUR}bbbbb.jpg" and table.loc[1, "max_raw_upvotes"] == 30
-    assert table.loc[1, "v_score"] == pytest.approx(30 / 15 * math.log(3 / (5 / 3)))  # pics: 10, 20, 30 and 0
+    assert table["submissions"].to_dict() == {b: 3, c: 1, d: 1} and (table["group"] == table.index).all()
+    assert table.loc[b, "img_link"] == f"{IMGUR}bbbbb.jpg" and table.loc[b, "max_raw_upvotes"] == 30
+    assert table.loc[b, "v_score"] == pytest.approx(30 / 15 * math.log(3 / (5 / 3)))  # pics: 10, 20, 30 and 0
 
 
 def test_without_groups_and_with_groups_of_one_the_table_is_the_same(sample, tmp_path):
@@ -409,6 +414,8 @@ def test_in_snaps_file_the_twenty_count_unless_others_are_named(sample, tmp_path
         counts[words] = table["submissions"].sum()
     assert counts[("all",)] == counts[()] + counts[("offbeat",)] > counts[()]
     done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "offbeat", "nowhere")
+    assert done.returncode == 0 and "no submission went to nowhere" in done.stdout
+    done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "nowhere")
     assert done.returncode == 2 and "--subreddits nowhere: no submission went there (the largest: " in done.stderr
 
 
