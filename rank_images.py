@@ -41,7 +41,7 @@ from locks import alone
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
 from pictures.decoder import MAX_PIXELS, UnusablePicture
-from pictures.left_out import LeftOut
+from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from transforms import to_device
@@ -57,7 +57,6 @@ from utils import (
     written_whole,
 )
 
-UNREADABLE = "that cannot be read"
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h"]
 BATCH = 64  # pictures that the network sees at once
 EVEN = 16  # pictures that a kernel computes alike wherever they stand: no more than its tile holds, and whole tiles

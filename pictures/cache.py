@@ -37,7 +37,8 @@ class Pictures:
 
     `img_ids` (n,) the ids of the usable ones; `sizes` (n, 2) width and height of the source in pixels; `faults` a table
     (img_id, fault) of those that could not be used; `notes` one (img_id, note) of those that could though something is
-    amiss. `batch(rows)` gives uint8 (len(rows), 3, side, side).
+    amiss; `stamp` is another one where a usable picture, or who reads it, has changed. `batch(rows)` gives uint8
+    (len(rows), 3, side, side).
     """
 
     def __init__(self, pixels: np.ndarray | None, index: pd.DataFrame, img_ids: np.ndarray) -> None:
@@ -47,6 +48,8 @@ class Pictures:
         self.faults = index.loc[~usable, ["fault"]].reset_index()
         self.notes = index.loc[usable, ["note"]].dropna().reset_index()
         self.sizes = index.loc[usable, ["width", "height"]].to_numpy(np.int64)
+        files = index.loc[usable, KEY[1:]].to_csv()
+        self.stamp = hashlib.sha256(files.encode()).hexdigest()[:16]
         self._pixels, self._rows = pixels, index["row"].to_numpy()[usable]
 
     def __len__(self) -> int:

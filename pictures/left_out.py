@@ -9,6 +9,7 @@ from types import TracebackType
 
 from utils import UserError, rank, rows_written
 
+UNREADABLE = "that cannot be read"  # what the summary calls pictures, whatever ails them
 MOST_REASONS = 8  # that the summary names
 
 

@@ -86,6 +86,12 @@ def list_sources(source: str | Path, left_out: Tell = lambda path, reason: None)
     return itertools.chain([first], sources)
 
 
+def of_upload(path: str, name: str, left_out: Tell = lambda path, reason: None) -> Iterator[Source]:
+    """A stranger's picture, or those of a tar, called by `name`. A list is not followed: it could name any file here."""
+    sources = _in_tar(path, left_out) if _is_tar(path) else [_file(path)]
+    return (each._replace(path=name + each.path[len(path) :]) for each in sources)
+
+
 def count_sources(source: str | Path) -> int | None:
     """How many pictures there are, for a bar; None where it takes reading tars to know."""
     count = 0
