@@ -9,7 +9,7 @@ from types import TracebackType
 
 from utils import UserError, rank, rows_written
 
-UNREADABLE = "that cannot be read"  # what the summary calls pictures, whatever ails them
+UNREADABLE = "cannot be read"  # what the summary calls pictures, whatever ails them
 MOST_REASONS = 8  # that the summary names
 
 
@@ -46,9 +46,9 @@ class LeftOut:
 
     def __str__(self) -> str:
         total = self.counts.total()
-        reasons = [f"{count:,} {reason}" for reason, count in self.counts.most_common(MOST_REASONS)]
+        reasons = [f"{reason}: {count:,}" for reason, count in self.counts.most_common(MOST_REASONS)]
         others = total - sum(count for _, count in self.counts.most_common(MOST_REASONS))
-        reasons += [f"{others:,} for other reasons"] * (others > 0)
+        reasons += [f"other reasons: {others:,}"] * (others > 0)
         said = f"left out: {total:,} {'file' if total == 1 else 'files'}" + (
             f" ({', '.join(reasons)})" if total else ""
         )

@@ -87,7 +87,7 @@ def list_sources(source: str | Path, left_out: Tell = lambda path, reason: None)
 
 
 def of_upload(path: str, name: str, left_out: Tell = lambda path, reason: None) -> Iterator[Source]:
-    """A stranger's picture, or those of a tar, called by `name`. A list is not followed: it could name any file here."""
+    """A stranger's picture, or those of a tar, called by `name`. No list is followed: it could name any file here."""
     sources = _in_tar(path, left_out) if _is_tar(path) else [_file(path)]
     return (each._replace(path=name + each.path[len(path) :]) for each in sources)
 
@@ -290,7 +290,8 @@ def _head(path: str, n: int = 1024) -> bytes:
 
 # --- tars -----------------------------------------------------------------------------------------------------------
 def _in_tar(path: str, left_out: Tell) -> Iterator[Source]:
-    if reason := _no_file(path):
+    kind = _archive(_head(path))
+    if reason := _no_file(path) or kind and f"a compressed tar ({kind}), to be unpacked first":
         yield Source(path, path, fault=reason)
         return
     stamp = _stamp(path)
