@@ -13,6 +13,7 @@ goes on where it was. `torchrun --nproc_per_node N feature_extractor.py …` sha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -32,11 +33,15 @@ import distributed
 import transforms
 from backbones import CUTS, NETWORKS, backbone, check_size, cut_off, trained_part, weights_hash
 from device import autocast, seed_everything, select_device
-from pictures.sources import Source, decoded, list_sources
+from locks import alone
+from pictures.decoder import MAX_PIXELS
+from pictures.left_out import UNREADABLE, LeftOut
+from pictures.sources import Source, Tell, decoded, list_sources
 from transforms import whole
 from utils import (
     UserError,
     at_least,
+    check_outputs,
     print_configuration,
     run_main,
     written_whole,
@@ -87,47 +92,55 @@ def write_features(
     about: dict[str, Any],
     device: torch.device,
     batch_size: int = 64,
+    stamps: Sequence[str] = (),
 ) -> Features:
     """Compute features in batches and write them to one file; a batch that a killed run has finished is kept.
 
-    `read(start, stop)` gives (pixels or None, why not) of these of the names.
+    `read(start, stop)` gives (pixels or None, why not) of these of the names. `stamps`, one a name, tell whether a
+    picture has been replaced since then.
     """
     output = Path(output)
-    key = hashlib.sha256(json.dumps([about, [str(name) for name in names], batch_size]).encode()).hexdigest()[:12]
-    parts = output.with_name(f".{output.name}.{key}.parts")  # they belong to these pictures and this network alone
+    parts = output.with_name(f".{output.name}.{_digest(about)}.parts")  # they belong to this network alone
     parts.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(names), batch_size)
-    if done := len(list(parts.glob("*.npz"))):
-        print(f"going on: {done} of {len(starts)} batches are computed", flush=True)
-    for start in tqdm(starts[distributed.rank() :: distributed.world()], "features", disable=None):
-        if (part := parts / f"{start:09}.npz").exists():
+    bounds = [(start, min(start + batch_size, len(names))) for start in range(0, len(names), batch_size)]
+    of_batches = [slice(*bound) for bound in bounds]  # and each to its pictures
+    paths = [parts / f"{_digest([[str(name) for name in names[i]], list(stamps[i])])}.npz" for i in of_batches]
+    if done := sum(path.exists() for path in paths):
+        print(f"going on: {done} of {len(paths)} batches are computed", flush=True)
+    mine = slice(distributed.rank(), None, distributed.world())
+    for (start, stop), part in tqdm(list(zip(bounds, paths, strict=True))[mine], "features", disable=None):
+        if part.exists():
             continue
         begin = time.perf_counter()
-        found = read(start, min(start + batch_size, len(names)))
+        found = read(start, stop)
         usable = [pixels for pixels, _ in found if pixels is not None]
         features = extract(model, torch.from_numpy(np.stack(usable)), device, about["amp"]) if usable else np.empty(0)
         with written_whole(part) as beside, open(beside, "wb") as file:
             reasons = np.array([reason for _, reason in found])
             np.savez(file, features=features, reasons=reasons, seconds=time.perf_counter() - begin)
     distributed.barrier()
-    found = _join(output, parts, np.asarray(names), about) if distributed.rank() == 0 else None
+    found = _join(output, paths, np.asarray(names), about) if distributed.rank() == 0 else None
     distributed.barrier()
     return found or read_features(output)
 
 
-def _join(output: Path, parts: Path, names: np.ndarray, about: dict[str, Any]) -> Features:
-    loaded = [dict(np.load(part)) for part in sorted(parts.glob("*.npz"))]
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _join(output: Path, paths: list[Path], names: np.ndarray, about: dict[str, Any]) -> Features:
+    loaded = [dict(np.load(path)) for path in paths]
     reasons = np.concatenate([part["reasons"] for part in loaded])
     usable = reasons == ""
     if not usable.any():
-        shutil.rmtree(parts)
+        shutil.rmtree(paths[0].parent)
         raise UserError(f"none of the {len(names)} pictures can be used; {names[0]}: {reasons[0]}")
     features = np.concatenate([part["features"] for part in loaded if len(part["features"])])
     about = about | {"seconds": float(sum(part["seconds"] for part in loaded))}
     found = Features(names[usable], features, names[~usable], reasons[~usable], about)
     with written_whole(output) as beside, open(beside, "wb") as file:
         np.savez(file, **found._asdict() | {"about": np.array(json.dumps(about))})
-    shutil.rmtree(parts)
+    shutil.rmtree(paths[0].parent)
     return found
 
 
@@ -162,7 +175,7 @@ def load_features(
     name = trained_part(model, cut)
     part = model.get_submodule(name)
     body = cut_off(model, cut)
-    about = describe(body, model_name, weights, cut, image_size, amp)
+    about = describe(body, model_name, weights, cut, image_size, amp) | {"pictures": pictures.stamp}
     side, digits = about["transform"]["side"], about["weights_sha256"][:12]
     path = processed / f"features_{model_name}_{cut}_{side}_{digits}.npz"
     found = None
@@ -186,10 +199,10 @@ def load_features(
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag(
-        "source", metavar="SOURCE", help="a folder, a tar, a text list of paths, a picture, or a data set with images/"
-    )
+    flag("source", metavar="SOURCE", help="a folder, a tar, a list of paths, a picture, or a data set with images/")
     flag("--output", required=True, metavar="FILE.npz")
+    flag("--left_out", metavar="FILE", help="write the path of each file that is not used, and why")
+    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
     flag("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
     flag("--cut", default="published", choices=CUTS, help="before the head, or before its last layer")
@@ -202,36 +215,48 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def named_sources(source: str) -> tuple[list[Source], list[str]]:
+def named_sources(source: str, left_out: Tell) -> tuple[list[Source], list[str]]:
     """The pictures, and what the file calls them: img_id in a data set, the path in a folder, else the whole path."""
     folder = Path(source)
     if (folder / "datasets").is_dir() and (folder / "images").is_dir():
-        sources = list(list_sources(folder / "images"))
+        sources = list(list_sources(folder / "images", left_out))
         return sources, [Path(each.path).stem for each in sources]
-    sources = list(list_sources(folder))
+    sources = list(list_sources(source, left_out))
     return sources, [os.path.relpath(each.path, folder) if folder.is_dir() else each.path for each in sources]
 
 
 def main() -> None:
     args = parse_arguments()
+    check_outputs({"--output": args.output, "--left_out": args.left_out}, [args.source, args.weights])
     distributed.join(args.device)
     print_configuration(args, "features")
     seed_everything(args.seed)
     device = select_device(args.device)
-    sources, names = named_sources(args.source)
-    model = backbone(args.model_name, args.weights, args.cut).to(device)
-    side = transforms.stored_side(args.image_size)
-    check_size(model, side)
+    mine = alone(args.output, args.left_out) if distributed.rank() == 0 else contextlib.nullcontext()
+    with mine, LeftOut(args.left_out) as left_out:
+        sources, names = named_sources(args.source, left_out)
+        model = backbone(args.model_name, args.weights, args.cut).to(device)
+        side = transforms.stored_side(args.image_size)
+        check_size(model, side)
+        truncated = 0
 
-    def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
-        return [(each.pixels, each.fault) for each in decoded(sources[start:stop], side, args.num_workers)]
+        def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
+            nonlocal truncated
+            found = list(decoded(sources[start:stop], side, args.num_workers, args.max_pixels))
+            truncated += sum(each.note != "" for each in found)
+            return [(each.pixels, each.fault) for each in found]
 
-    about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
-    found = write_features(args.output, names, read, model, about, device, args.batch_size)
-    for name, reason in zip(found.left_out, found.reasons, strict=True):
-        print(f"  left out: {name}: {reason}")
+        about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
+        stamps = [f"{each.stamp} {args.max_pixels}" for each in sources]
+        found = write_features(args.output, names, read, model, about, device, args.batch_size, stamps)
+        for name, reason in zip(found.left_out, found.reasons, strict=True):
+            print(f"  left out: {name}: {reason}")
+            left_out(str(name), str(reason), UNREADABLE)
+    if truncated:
+        print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
     shape = "×".join(map(str, found.features.shape[1:]))
     print(f"{len(found.names)} pictures, {shape} features each → {args.output}")
+    print(left_out)
 
 
 if __name__ == "__main__":

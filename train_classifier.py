@@ -380,7 +380,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add_flags(parser)
     training.add_several_runs(parser)
     flag = parser.add_argument
-    flag("--predict", metavar="FOLDER", help="label these pictures with --check_point; nothing is trained")
+    flag("--predict", metavar="SOURCE",
+         help="label the pictures of a folder, tar or list with --check_point; nothing is trained")  # fmt: skip
     flag("--output", default="labels.csv", metavar="FILE.csv", help="what --predict writes (default %(default)s)")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)

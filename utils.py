@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def run_main(main: Callable[[], int | None]) -> None:
 
     Of several processes rank 0 alone speaks, unless another has failed for a reason of its own.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of bytes that are no text can still be said
     if rank() == 0:
         sys.exit(_code_of(main))
     said = io.StringIO()
@@ -113,6 +116,35 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
         return
     with written_whole(path) as beside:
         table.to_csv(beside, index=False, lineterminator="\n", errors="surrogateescape")
+
+
+@contextlib.contextmanager
+def rows_written(path: str | Path, columns: Sequence[str]) -> Iterator[Callable[[Sequence], Any]]:
+    """Give a function that appends a row to the CSV file `path`: for rows that come one by one, or are very many.
+
+    File names are written as the bytes that they are on the disk.
+    """
+    with (
+        written_whole(path) as beside,
+        open(beside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        # csv itself would leave a carriage return in a name unquoted.
+        plain, quoted = (csv.writer(file, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+        plain.writerow(columns)
+        yield lambda row: (quoted if "\r" in str(row[0]) else plain).writerow(row)
+
+
+def check_outputs(outputs: dict[str, str | Path | None], inputs: Iterable[str | Path] = ()) -> None:
+    """A UserError where a flag names a folder as the file to write, what another one writes, or what is to be read."""
+    taken = {os.path.realpath(path): "which is to be read" for path in inputs if os.path.isfile(path)}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        if Path(path).is_dir() or not Path(path).name:
+            raise UserError(f"{flag} {path} is a folder, not a file to write")
+        if (other := taken.get(os.path.realpath(path))) is not None:
+            raise UserError(f"{flag} is {path}, {other}")
+        taken[os.path.realpath(path)] = f"which {flag} writes"
 
 
 def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:

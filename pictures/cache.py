@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
+import functools
 import hashlib
+import inspect
 import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pictures.decoder import UnusablePicture
+from locks import in_turn
+from pictures import containers, decoder
+from pictures.decoder import MAX_PIXELS, UnusablePicture
+from pictures.left_out import LeftOut
 from pictures.sources import Source, decoded, of_data_set, picture_path, read
 from transforms import to_square
 from utils import ROOT, UserError
 
-KEY = ["img_id", "bytes", "mtime_ns"]  # the same for a picture that has not changed
-FACTS = ["width", "height", "fault"]  # what decoding it has found
+KEY = ["img_id", "bytes", "mtime_ns", "decoder"]  # the same for a picture that has not changed, nor has who reads it
+FACTS = ["width", "height", "fault", "note"]  # what decoding it has found
 Cache = tuple[pd.DataFrame, np.ndarray]  # the index, KEY and FACTS a row, and the pixels (n, 3, side, side)
 
 
@@ -32,7 +36,9 @@ class Pictures:
     """Pictures of a data set, decoded and squeezed to side×side once, in a memory-mapped file.
 
     `img_ids` (n,) the ids of the usable ones; `sizes` (n, 2) width and height of the source in pixels; `faults` a table
-    (img_id, fault) of those that could not be used. `batch(rows)` gives uint8 (len(rows), 3, side, side).
+    (img_id, fault) of those that could not be used; `notes` one (img_id, note) of those that could though something is
+    amiss; `stamp` is another one where a usable picture, or who reads it, has changed. `batch(rows)` gives uint8
+    (len(rows), 3, side, side).
     """
 
     def __init__(self, pixels: np.ndarray | None, index: pd.DataFrame, img_ids: np.ndarray) -> None:
@@ -40,7 +46,10 @@ class Pictures:
         usable = index["fault"].isna().to_numpy()
         self.img_ids = np.asarray(img_ids)[usable]
         self.faults = index.loc[~usable, ["fault"]].reset_index()
+        self.notes = index.loc[usable, ["note"]].dropna().reset_index()
         self.sizes = index.loc[usable, ["width", "height"]].to_numpy(np.int64)
+        files = index.loc[usable, KEY[1:]].to_csv()
+        self.stamp = hashlib.sha256(files.encode()).hexdigest()[:16]
         self._pixels, self._rows = pixels, index["row"].to_numpy()[usable]
 
     def __len__(self) -> int:
@@ -58,10 +67,17 @@ class PicturesAsTheyAre(Pictures):
     """The same without a file: every batch is decoded anew."""
 
     def __init__(
-        self, index: pd.DataFrame, img_ids: np.ndarray, data_path: str | Path, side: int, num_workers: int
+        self,
+        index: pd.DataFrame,
+        img_ids: np.ndarray,
+        data_path: str | Path,
+        side: int,
+        num_workers: int,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__(None, index, img_ids)
-        self._data_path, self._side, self._pool = data_path, side, ThreadPoolExecutor(max(1, num_workers))
+        self._data_path, self._side, self._max_pixels = data_path, side, max_pixels
+        self._pool = ThreadPoolExecutor(max(1, num_workers))
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
         sources = of_data_set(self._data_path, self.img_ids[np.asarray(rows)])
@@ -70,43 +86,52 @@ class PicturesAsTheyAre(Pictures):
 
     def _decode(self, source: Source) -> np.ndarray:
         try:
-            return to_square(read(source), self._side)
+            return to_square(read(source, self._max_pixels), self._side)
         except UnusablePicture as fault:  # it was whole when the run began
             raise UserError(f"{source.file}: {fault}") from fault
 
 
 def load_pictures(
-    data_path: str | Path, img_ids: Iterable[int], side: int, num_workers: int = 2, cache: bool = True
+    data_path: str | Path,
+    img_ids: Iterable[int],
+    side: int,
+    num_workers: int = 2,
+    cache: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Pictures:
     """The pictures of a data set, side×side, from the cache under processed/, which is built where need be.
 
     Without `cache` nothing is kept: each picture is decoded once, to see which can be used, and then batch by batch.
     """
     data_path, img_ids = Path(data_path), np.asarray(list(img_ids))
-    wanted = _source_files(data_path, img_ids)
+    wanted = _source_files(data_path, img_ids).assign(decoder=_decoder(max_pixels))
     if not cache:
-        facts = list(_facts(data_path, wanted.assign(old=-1), side, num_workers))
+        facts = list(_facts(data_path, wanted.assign(old=-1), side, num_workers, max_pixels))
         index = pd.concat([wanted, pd.DataFrame(facts, columns=FACTS)], axis=1)
-        return PicturesAsTheyAre(index, img_ids, data_path, side, num_workers)
+        return PicturesAsTheyAre(index, img_ids, data_path, side, num_workers, max_pixels)
     folder = processed_folder(data_path)
     index_path, pixels_path = folder / f"pictures_{side}.csv", folder / f"pictures_{side}.npy"
     found = _read_cache(index_path, pixels_path)
     if found is None or not _serves(found[0], wanted):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"pictures_{side}.lock"):  # another run, or another rank of this one, may be at it
+        with in_turn(folder / f"pictures_{side}.lock"):  # another run, or another rank of this one, may be at it
             found = _read_cache(index_path, pixels_path)
             if found is None or not _serves(found[0], wanted):
-                _decode_all(data_path, wanted, found, side, num_workers, index_path, pixels_path)
+                _decode_all(data_path, wanted, found, side, num_workers, max_pixels, index_path, pixels_path)
                 found = _read_cache(index_path, pixels_path)
     return Pictures(found[1], found[0], img_ids)
 
 
-def report_faults(pictures: Pictures, data_path: str | Path) -> None:
-    """Say which pictures were left out and why, a line each (the first ten) and how many."""
+def report_faults(pictures: Pictures, data_path: str | Path, left_out: LeftOut | None = None) -> None:
+    """Say which pictures were left out and why, a line each (the first ten) and how many; tell `left_out` of all."""
     for img_id, fault in pictures.faults.head(10).itertuples(index=False):
         print(f"  left out: {picture_path(data_path, img_id)}: {fault}")
     if len(pictures.faults):
         print(f"  {len(pictures.faults)} of {len(pictures.faults) + len(pictures)} pictures left out", flush=True)
+    for note, count in pictures.notes["note"].value_counts().items():
+        print(f"  used: {count} pictures {note}", flush=True)
+    if left_out:
+        for img_id, fault in pictures.faults.itertuples(index=False):
+            left_out(str(picture_path(data_path, img_id)), fault)
 
 
 def processed_folder(data_path: Path) -> Path:
@@ -132,7 +157,7 @@ def _source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
             rows.append((img_id, status.st_size, status.st_mtime_ns))
         except OSError:
             rows.append((img_id, -1, -1))
-    return pd.DataFrame(rows, columns=KEY)
+    return pd.DataFrame(rows, columns=KEY[:3])
 
 
 def _read_cache(index_path: Path, pixels_path: Path) -> Cache | None:
@@ -152,12 +177,20 @@ def _serves(index: pd.DataFrame, wanted: pd.DataFrame) -> bool:
     return len(wanted.merge(index[KEY], on=KEY)) == len(wanted)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of one that dies is free."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+@functools.cache
+def _decoder(max_pixels: int) -> str:
+    """What pixels and faults depend on besides the picture, as a hash: the decoder's code, its libraries, its limit."""
+    digest = hashlib.sha256(f"{_version('pillow')} {_version('pillow-heif')} {max_pixels}".encode())
+    for code in (containers, decoder, to_square):
+        digest.update(inspect.getsource(code).encode())
+    return "d" + digest.hexdigest()[:12]  # a letter first, lest it is read as a number
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _decode_all(
@@ -166,6 +199,7 @@ def _decode_all(
     old: Cache | None,
     side: int,
     num_workers: int,
+    max_pixels: int,
     index_path: Path,
     pixels_path: Path,
 ) -> None:
@@ -178,7 +212,7 @@ def _decode_all(
         place = old[0][KEY].assign(old=np.arange(len(old[0])))
         others = place[~place["img_id"].isin(wanted["img_id"])]
         rows = pd.concat([wanted.merge(place, "left", on=KEY).fillna({"old": -1}), others], ignore_index=True)
-    rows = rows.astype(np.int64)
+    rows = rows.astype(dict.fromkeys(["img_id", "bytes", "mtime_ns", "old"], np.int64))
     part, journal = (path.with_name(f".{path.name}.part") for path in (pixels_path, index_path))
     shape = (len(rows), 3, side, side)
     start = _rows_done(journal, part, rows, shape)
@@ -191,7 +225,7 @@ def _decode_all(
     pixels = np.lib.format.open_memmap(part, "r+" if start else "w+", np.uint8, shape)
     with open(journal, "a", newline="", encoding="utf-8") as file:
         write = csv.writer(file, lineterminator="\n").writerow
-        facts = _facts(data_path, rows[start:], side, num_workers, pixels[start:], old)
+        facts = _facts(data_path, rows[start:], side, num_workers, max_pixels, pixels[start:], old)
         for key, fact in zip(rows[KEY].iloc[start:].itertuples(index=False), facts, strict=True):
             write([*key, *fact])
             file.flush()
@@ -206,13 +240,14 @@ def _facts(
     rows: pd.DataFrame,
     side: int,
     num_workers: int,
+    max_pixels: int,
     pixels: np.ndarray | None = None,
     old: Cache | None = None,
 ) -> Iterator[tuple]:
     """FACTS of each row; its `pixels` are written, from the picture or from where it lies in the `old` cache."""
     if old:
         old_facts = old[0][FACTS].astype(object).fillna("").to_numpy()
-    pictures = decoded(of_data_set(data_path, rows["img_id"][rows["old"] < 0]), side, num_workers)
+    pictures = decoded(of_data_set(data_path, rows["img_id"][rows["old"] < 0]), side, num_workers, max_pixels)
     for row, place in enumerate(tqdm(rows["old"], "decoding pictures", disable=None)):
         if place >= 0:
             pixels[row] = old[1][place]
@@ -221,7 +256,7 @@ def _facts(
         picture = next(pictures)
         if pixels is not None and picture.pixels is not None:
             pixels[row] = picture.pixels
-        yield *picture.size, " ".join(picture.fault.split()) or None
+        yield *picture.size, " ".join(picture.fault.split()) or None, picture.note or None
 
 
 def _rows_done(journal: Path, part: Path, rows: pd.DataFrame, shape: tuple[int, ...]) -> int:

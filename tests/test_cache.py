@@ -89,7 +89,7 @@ BUILD = """
 import sys, time
 from pictures import cache, sources
 decode = sources.decode
-sources.decode = lambda path: time.sleep(float(sys.argv[2])) or decode(path)
+sources.decode = lambda path, limit: time.sleep(float(sys.argv[2])) or decode(path, limit)
 pictures = cache.load_pictures(sys.argv[1], eval(sys.argv[3]), 40, int(sys.argv[4]))
 print(pictures.batch(range(len(pictures))).sum((1, 2, 3)).tolist())
 """
@@ -113,7 +113,7 @@ def test_a_killed_build_goes_on_where_it_was(copied, num_workers, monkeypatch, c
     with open(journal, "a") as file:
         file.write("17,12")  # as a kill in the middle of a line leaves it
     done, decoded = journal.read_bytes().count(b"\n") - 1, []
-    monkeypatch.setattr(sources, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(sources, "decode", lambda path, limit: decoded.append(path) or decode(path, limit))
     pictures = load_pictures(copied, range(1, 61), 40, num_workers=0)
     assert (pictures.batch(range(60)) == expected).all()
     assert 16 <= done < 60 and len(decoded) == 60 - done and f"going on: {done} of 60" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_of_a_cache_only_what_has_changed_is_decoded_again(copied, monkeypatch):
     before = load_pictures(copied, range(1, 21), 40).batch(range(20))
     shutil.copy(picture_path(copied, 30), picture_path(copied, 7))
     decoded = []
-    monkeypatch.setattr(sources, "decode", lambda path: decoded.append(Path(path).name) or decode(path))
+    monkeypatch.setattr(sources, "decode", lambda path, limit: decoded.append(Path(path).name) or decode(path, limit))
     after = load_pictures(copied, range(1, 26), 40, num_workers=0)
     assert decoded == ["7.jpg", *(f"{i}.jpg" for i in range(21, 26))]
     same = [row for row in range(20) if row != 6]
