@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
-from tables import zstd
+from reading.tables import zstd
 from utils import write_csv, write_json, written_whole
 
 COPIES = ("re-encoded", "half size", "mirrored", "cropped", "captioned")

@@ -48,9 +48,9 @@ import pandas as pd
 from isal import igzip
 from tqdm import tqdm
 
-from dumps import read_document, read_json_lines
-from posts import COLUMNS, EARLY, KEPT, KINDS, Asked, Batch, judge, moment, of_table
-from tables import Layout, Malformed, Records, csv_records, line_chunks, split_line
+from reading.dumps import read_document, read_json_lines
+from reading.posts import COLUMNS, EARLY, KEPT, KINDS, Asked, Batch, judge, moment, of_table
+from reading.tables import Layout, Malformed, Records, csv_records, line_chunks, split_line
 from utils import UserError, print_configuration, run_main, write_csv, write_json, written_whole
 
 CHUNK = 16 << 20  # bytes of text at a time

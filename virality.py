@@ -32,8 +32,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from links import img_ids
-from tables import Layout, csv_records, in_seconds, split_line, whole_numbers
+from reading.links import img_ids
+from reading.tables import Layout, csv_records, in_seconds, split_line, whole_numbers
 from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
 # SNAP's header, in SNAP's order.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from links import NO_PICTURE, VIDEO, img_ids, picture_addresses
+from reading.links import NO_PICTURE, VIDEO, img_ids, picture_addresses
 
 IMGUR, REDDIT = "https://i.imgur.com/", "https://i.redd.it/"
 ADDRESSES = {

@@ -16,9 +16,9 @@ from picture_server import flags, serving_pictures
 from PIL import Image, ImageOps
 
 import virality
+from reading.tables import zstd
 from sample_data import make_dump
 from sample_dump import COPIES
-from tables import zstd
 
 
 @pytest.fixture(scope="module")

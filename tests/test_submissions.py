@@ -21,8 +21,8 @@ from conftest import ROOT, run
 
 import submissions
 import virality
-from posts import KINDS, Asked, moment
-from tables import zstd
+from reading.posts import KINDS, Asked, moment
+from reading.tables import zstd
 from utils import UserError
 
 SALT = b"s" * 32

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import tables
-from tables import Layout, UserError, csv_records, line_chunks, split_line
+from reading import tables
+from reading.tables import Layout, UserError, csv_records, line_chunks, split_line
 
 HEADER = "id,title,score"
 LAYOUT = Layout(3, {"id": 0, "title": 1, "score": 2}, whole=("id", "score"), filled=("title",))

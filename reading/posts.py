@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 from isal import igzip
 
-from dumps import EMPTY_GALLERY, SCHEMA, TEXT, is_true
-from links import NO_PICTURE, VIDEO, picture_addresses
-from tables import in_seconds, whole_numbers
+from reading.dumps import EMPTY_GALLERY, SCHEMA, TEXT, is_true
+from reading.links import NO_PICTURE, VIDEO, picture_addresses
+from reading.tables import in_seconds, whole_numbers
 
 COLUMNS = "image_id,unixtime,title,score,comments,subreddit,author,reddit_id,url".split(",")
 KEPT, EARLY = "kept", "kept, retrieved within a day of being posted"  # of the latter the votes were still to come

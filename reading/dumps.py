@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from links import VIDEO
-from tables import Malformed, in_utf8
+from reading.links import VIDEO
+from reading.tables import Malformed, in_utf8
 
 TEXT, EMPTY_GALLERY = "text posts", "galleries without their pictures"
 _TIMES = ("created_utc", "retrieved_on", "retrieved_utc", "updated_on", "updated_utc")
