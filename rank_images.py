@@ -4,8 +4,9 @@
 
 SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line (or a CSV file with a column
 `path`), or a picture; pictures/sources.py says what is read. The table holds path, score, percentile (0 to 100: the
-share of the ranker's training pictures that score lower) and the window x, y, w, h in pixels (empty for a ranker
-without one), the most viral first. Pictures that cannot be read are listed beside it with the reason; --left_out lists
+share of the ranker's training pictures that score lower) the window x, y, w, h in pixels (empty for a ranker
+without one) and p_above_median (the chance, 0 to 1, to be more viral than a random training picture), the most viral
+first. Pictures that cannot be read are listed beside it with the reason; --left_out lists
 all files that are not ranked. What has been scored is kept in a journal beside the table: killed and started again, the
 command goes on, and scores anew what has been replaced. `torchrun --nproc_per_node N rank_images.py …` shares the
 pictures out among N processes. Memory stays at some 300 bytes a picture.
@@ -36,6 +37,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import distributed
+from calibration import p_above
 from device import autocast, select_device
 from locks import alone
 from pages.leaderboard import leaderboard_page
@@ -264,10 +266,12 @@ def rank(
     return Ranks(journal, offsets[order], scores[order], against), truncated
 
 
-def write_table(ranks: Ranks, output: Path) -> None:
-    with rows_written(output, COLUMNS) as write:
-        for row in ranks.rows():
-            write(row[:-1])
+def write_table(ranks: Ranks, output: Path, temperature: float | None) -> None:
+    """COLUMNS, and p_above_median: the chance to beat a random training picture, empty without a temperature."""
+    chances = itertools.repeat("") if temperature is None else chances_of(ranks, temperature)
+    with rows_written(output, [*COLUMNS, "p_above_median"]) as write:
+        for row, chance in zip(ranks.rows(), chances, strict=False):
+            write([*row[:-1], chance])
 
 
 def ends(ranks: Ranks, n: int) -> list[list]:
@@ -275,6 +279,14 @@ def ends(ranks: Ranks, n: int) -> list[list]:
     if len(ranks.scores) <= 2 * n:
         return list(ranks.rows())
     return [*itertools.islice(ranks.rows(), n), *deque(ranks.rows(len(ranks.scores) - n), n)]
+
+
+def chances_of(ranks: Ranks, temperature: float, most: int = 10_000) -> Iterator[float]:
+    """Of each row the chance to be more viral than a random training picture; of many interpolated between `most`."""
+    scores = ranks.scores if len(ranks.scores) <= most else np.linspace(ranks.scores[-1], ranks.scores[0], most)
+    found = p_above(scores, ranks.against, temperature)
+    found = found if len(ranks.scores) <= most else np.interp(ranks.scores, scores, found)
+    return (round(float(chance), 4) for chance in found)
 
 
 def write_page(ranks: Ranks, path: str, against: str, num_workers: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -352,7 +364,7 @@ def main() -> None:
         if not len(ranks.scores):
             journal.unlink()
             raise UserError(f"none of the {len(listed)} pictures of {args.source} can be read (see {unreadable})")
-        write_table(ranks, output)
+        write_table(ranks, output, None if train_scores is None else state.get("temperature"))
         against = "pictures ranked here" if train_scores is None else "training pictures"
         print_ends(ranks, against)
         if args.page:

@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory) -> Path:
     model = SiameseNet(**config)
     path = tmp_path_factory.mktemp("run") / "best.pt"
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE), "model": model.state_dict()}
-    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES})
+    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES, "temperature": 0.5})
     return path
 
 
@@ -100,7 +100,7 @@ def reasons(tmp_path: Path) -> dict[str, str]:
 # --- the table ------------------------------------------------------------------------------------------------------
 def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
     table = rank(folder)
-    assert list(table) == ["path", "score", "percentile", "x", "y", "w", "h"]
+    assert list(table) == ["path", "score", "percentile", "x", "y", "w", "h", "p_above_median"]
     assert len(table) == 9 and table["score"].is_monotonic_decreasing
     model, _ = loaded(checkpoint)
     for row in table.itertuples():
@@ -112,6 +112,8 @@ def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
         assert [row.x, row.y, row.w, row.h] == pytest.approx(box.tolist(), abs=0.1)
         lower = (score.item() > TRAIN_SCORES).float().mean().item() * 100
         assert row.percentile == pytest.approx(lower, abs=0.06)
+        chance = torch.sigmoid((score.double() - TRAIN_SCORES.double()) / 0.5).mean().item()
+        assert row.p_above_median == pytest.approx(chance, abs=1e-3)
 
 
 def test_without_training_scores_the_percentile_is_among_the_pictures_ranked(checkpoint, folder, rank, capsys):
