@@ -3,27 +3,35 @@
     python download_images.py --data_path data/reddit [--num_images N] [--subreddits funny aww …] [--archive]
                               [--contact you@example.org]
 
-Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files → deza2015/. Pictures: those of
-datasets/manifest.csv (img_id,img_link[,reddit_id][,sha256]) → images/<img_id>.jpg. The manifest is written from Deza &
-Parikh's table where there is none; a folder with a manifest and no deza2015/ is a data set of your own, for which no
-metadata is fetched. For each picture a chain of addresses is tried: its img_link (`link`; of a page of Imgur's the
-picture behind it, `imgur`); what its Reddit posts (`post`) link to (`reddit`); with --archive the Internet Archive's
-copies (`archive`). JPEGs are kept byte for byte, CMYK ones excepted; all else becomes an RGB JPEG: of an animation the
-first frame, transparency over white. --subreddits asks for the pictures that were mostly submitted to the communities
-it names: more than half of an image's submissions went to these together. --num_images takes a sample of them.
+Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files → deza2015/; one that is not the file
+known from its publication is kept apart, in unverified/. Pictures: those of datasets/manifest.csv
+(img_id,img_link[,reddit_id][,sha256]) → images/<img_id>.jpg. The manifest is written from Deza & Parikh's table, or
+from a table of anybody's submissions, submissions.csv.gz (columns url, subreddit), where that lies in the folder: a
+picture a row, however many posts link to it and in whatever form; its img_id is a number of its address. A folder with
+such a table, or with a manifest and no deza2015/, is a data set of your own, for which no metadata is fetched.
+
+For each picture a chain of addresses is tried: its img_link (`link`; of a page of Imgur's the picture behind it,
+`imgur`, and of an album the first; of a preview of Reddit's first its `original`); what its Reddit posts (`post`) link
+to (`reddit`); with --archive the Internet Archive's copies (`archive`). JPEGs in grey or RGB are kept byte for byte
+(with an end marker where only that is lacking: `error` says so); all else becomes an RGB JPEG, upright: of an animation
+the first frame, transparency over white. --subreddits asks for the pictures that were mostly submitted to the
+communities it names: more than half of a picture's submissions. --num_images takes a sample of them.
 
 Statuses in images/ledger.csv: ok; changed (a whole picture, but its SHA-256, as served or as kept, is not the
 manifest's); placeholder (a page or picture in place of a removed one); gone (404, 410, 403, no picture at the address);
-undecodable; too_large (bytes or pixels); rate_limited and transient, which a rerun tries again. Of a failed chain the
-most hopeful failure is recorded. Two runs differ in the column `time` (UTC) alone, if the hosts answer alike.
+undecodable; too_large (bytes or pixels); rate_limited and transient, which a rerun tries again: no answer, one that
+breaks off, a host that is busy or broken, a refusal that says that it passes, or all that a host was asked for refused.
+Of a failed chain the most hopeful failure is recorded. Two runs differ in the column `time` (UTC) alone, if the hosts
+answer alike.
 
 Killed at any moment, even with -9, it goes on where it was when started again. Exit status: 0 all that can be had is
 here; 1 something is rate_limited, transient or lacking in the metadata (run it again), or --verify_only found a fault;
 2 wrong arguments or unusable input; 130 Ctrl-C. survivors.json counts the statuses and tells which pictures are here:
 the SHA-256 of the list of their img_ids, one a line, numbers in their order (`sort -n`).
 
-Cost: 10,078 pictures, some GB. An hour where img_link answers. Reddit answers those without an account about ten
-questions a minute: where it has to be asked for most, days.
+Proxies and certificates are the environment's (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE). Cost: 10,078 pictures, some
+GB. An hour where img_link answers. Reddit answers those without an account about ten questions a minute: where it has
+to be asked for most, days.
 """
 
 from __future__ import annotations
@@ -31,24 +39,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-import warnings
-from collections import Counter, deque
+import zlib
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
-from fetching.addresses import Services, archived, direct_address, post_address
+from fetching.addresses import Services, addresses_of, archived, img_id_of, post_address
 from fetching.hosts import Limits, Task, parts_of
-from fetching.ledger import AGAIN, COLUMNS, KEPT, STATUSES, Ledger, locked, natural
+from fetching.ledger import AGAIN, COLUMNS, FORBIDDEN, KEPT, STATUSES, Ledger, locked, natural
 from fetching.request import Client
 from fetching.workers import Run, download
 from utils import UserError, at_least, print_configuration, read_csv, run_main, sha256, write_csv, write_json
 
 SNAP_FILE = "redditSubmissions.csv.gz"
+SUBMISSIONS = "submissions.csv.gz"  # anybody's, as submissions.py writes it
+MANIFEST = Path("datasets", "manifest.csv")
 _RA = "Results_Computations/Relative_Attributes"
 _SVM = "deep__split_01__rbf__weighted_F__bow_F__normalize_T__.mat"
 # Deza & Parikh's files: name under deza2015/ → where it is in their repository, first digits of its SHA-256.
@@ -82,13 +91,13 @@ DEZA_FILES = {
 # --- what there is to do --------------------------------------------------------------------------------------------
 def metadata_tasks(data_path: Path, services: Services) -> list[Task]:
     """The metadata files that are not here yet; none for somebody's own data set."""
-    if (data_path / "datasets" / "manifest.csv").exists() and not (data_path / "deza2015").exists():
+    if any((data_path / own).exists() for own in (MANIFEST, SUBMISSIONS)) and not (data_path / "deza2015").exists():
         return []
     addresses = {SNAP_FILE: (f"{services.snap_url}/{SNAP_FILE}", "")}
     for name, (path, head) in DEZA_FILES.items():
         addresses[f"deza2015/{name}"] = (f"{services.deza_url}/{path}", head)
     return [
-        Task(name, deque([("file", url)]), expected)
+        Task(name, [("file", url)], expected)
         for name, (url, expected) in addresses.items()
         if not (data_path / name).exists()
     ]
@@ -96,25 +105,70 @@ def metadata_tasks(data_path: Path, services: Services) -> list[Task]:
 
 def picture_task(picture: Any, services: Services, posts: int, archive: bool) -> Task:
     """A picture's chain of addresses, as far as it is known before Reddit is asked (of `posts` posts at most)."""
-    link = picture.img_link.strip()
-    direct = direct_address(link, services.imgur_url)
-    addresses = deque([("imgur", direct) if direct else ("link", link)] if link else [])
-    for post in picture.reddit_id.split()[:posts]:
-        addresses.append(("post", post_address(post, services.reddit_url)))
-    if archive and link:
-        addresses.append(("archive", archived(direct or link, services.archive_url)))
+    found = addresses_of(picture.img_link, services)
+    addresses = [
+        *found,
+        *(("post", post_address(post, services.reddit_url)) for post in picture.reddit_id.split()[:posts]),
+    ]
+    if archive and (copy := archived(found, services.archive_url)):
+        addresses.append(copy)
     return Task(picture.img_id, addresses, picture.sha256.strip().lower())
 
 
 def write_manifest(data_path: Path) -> None:
-    """datasets/manifest.csv: Deza & Parikh's table, lowest V first, with the Reddit posts of each image in time."""
+    """datasets/manifest.csv of Deza & Parikh's table, lowest V first, with the Reddit posts of each image in time."""
     import deza2015  # needs scipy, which would double the time of every other start
 
     folder = data_path / "deza2015"
     posts = deza2015.read_submissions(folder).groupby("image_id")["reddit_id"].agg(" ".join)
     table = deza2015.read_table(folder)
     table["reddit_id"] = table["SNAP_id"].map(posts).fillna("")
-    write_csv(data_path / "datasets" / "manifest.csv", table[["img_id", "img_link", "reddit_id"]])
+    write_csv(data_path / MANIFEST, table[["img_id", "img_link", "reddit_id"]])
+
+
+def manifest_of_submissions(path: Path) -> pd.DataFrame:
+    """The pictures that a table of submissions links to, in its order: img_id, img_link (of its forms the one with the
+    most addresses), submissions (how many link to it). Says how many rows have no address."""
+    table = read_submissions(path)
+    links = table["url"].value_counts(sort=False).rename_axis("img_link").reset_index(name="submissions")
+    links = links[links["img_link"].str.strip() != ""]
+    if links.empty:
+        raise UserError(f"{path}: no row has an address in its column url")
+    links["img_id"] = links["img_link"].map(img_id_of)
+    counts = links.groupby("img_id", sort=False)["submissions"].sum()
+    several = links["img_link"].where(links["img_id"].duplicated(keep=False))
+    addresses = several.map(lambda link: -len(addresses_of(link, Services())), na_action="ignore")
+    best = (
+        links.loc[addresses.sort_values(kind="stable").index].drop_duplicates("img_id").set_index("img_id")["img_link"]
+    )
+    manifest = pd.DataFrame({"img_link": best.loc[counts.index], "submissions": counts}).reset_index()
+    without = len(table) - int(counts.sum())
+    print(f"{len(table)} rows in {path} link to {len(manifest)} pictures" + (f"; {without} to none" if without else ""))
+    return manifest[["img_id", "img_link", "submissions"]]
+
+
+def read_submissions(path: Path) -> pd.DataFrame:
+    """A table of submissions' columns url and subreddit, as text."""
+    try:
+        columns = ["url", "subreddit"]
+        return read_csv(path, columns, dtype=str, keep_default_na=False, usecols=lambda name: name in columns)
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}") from error
+
+
+def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:
+    """The pictures to have: those of the manifest, or of the table of submissions, from which it is written then."""
+    path, submissions = data_path / MANIFEST, data_path / SUBMISSIONS
+    manifest = read_manifest(path) if path.exists() else None
+    if not submissions.exists() or (data_path / "deza2015").exists():
+        return read_manifest(path) if manifest is None else manifest
+    if manifest is not None and (manifest["img_link"].map(img_id_of) != manifest["img_id"]).any():
+        print(f"{path} was not written from {submissions}: it is followed, and the table is not")
+        return manifest
+    found = manifest_of_submissions(submissions)
+    if write:
+        write_csv(path, found)
+    return found.assign(reddit_id="", sha256="")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -133,20 +187,31 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 def of_subreddits(manifest: pd.DataFrame, data_path: Path, subreddits: list[str]) -> pd.DataFrame:
     """The pictures that more than half of their submissions took to these communities, whatever case they are in."""
-    import deza2015
-
-    folder = data_path / "deza2015"
-    if not folder.is_dir():
-        raise UserError(f"--subreddits: {folder}, which says where pictures were submitted, is not here")
-    submissions, table = deza2015.read_submissions(folder), deza2015.read_table(folder)
-    community, wanted = submissions["subreddit"].str.lower(), {name.lower() for name in subreddits}
+    picture, community = submitted_to(data_path)
+    community, wanted = community.str.lower(), {name.lower() for name in subreddits}
     if unknown := wanted - set(community):
         raise UserError(f"--subreddits {' '.join(sorted(unknown))}: no picture was submitted there")
-    share = community.isin(wanted).groupby(submissions["image_id"]).mean()
-    chosen = table.loc[table["SNAP_id"].map(share) > 0.5, "img_id"].astype(int).astype(str)
-    if not manifest["img_id"].isin(chosen).any():
+    share = community.isin(wanted).groupby(picture.to_numpy()).mean()
+    chosen = manifest["img_id"].isin(share.index[share > 0.5])
+    if not chosen.any():
         raise UserError(f"--subreddits {' '.join(subreddits)}: no picture went mostly there")
-    return manifest[manifest["img_id"].isin(chosen)]
+    return manifest[chosen]
+
+
+def submitted_to(data_path: Path) -> tuple[pd.Series, pd.Series]:
+    """Of each submission the img_id of its picture (text) and the community."""
+    folder, path = data_path / "deza2015", data_path / SUBMISSIONS
+    if folder.is_dir():
+        import deza2015
+
+        submissions, table = deza2015.read_submissions(folder), deza2015.read_table(folder)
+        img_ids = table.set_index("SNAP_id")["img_id"].astype(int).astype(str)
+        return submissions["image_id"].map(img_ids), submissions["subreddit"]
+    if path.exists():
+        submissions = read_submissions(path)
+        names = {link: img_id_of(link) for link in submissions["url"].unique()}
+        return submissions["url"].map(names), submissions["subreddit"]
+    raise UserError(f"--subreddits: {folder}, which says where pictures were submitted, is not here")
 
 
 def choose(
@@ -168,10 +233,12 @@ def sample(manifest: pd.DataFrame, num_images: int | None) -> pd.DataFrame:
 
 
 def to_do(pictures: pd.DataFrame, ledger: Ledger, retry: list[str]) -> list[Any]:
-    """The pictures never tried, to be tried again, or lost since."""
+    """The pictures never tried, to be tried again, or lost since. Those that a host forbade come last: else it might
+    never be asked for the others."""
     settled = set(STATUSES) - set(KEPT) - set(AGAIN) - set(retry)
-    status = lambda img_id: ledger.rows.get(img_id, {}).get("status")  # noqa: E731
-    return [p for p in pictures.itertuples() if status(p.img_id) not in settled and not ledger.kept(p.img_id)]
+    last = lambda img_id, column: ledger.rows.get(img_id, {}).get(column)  # noqa: E731
+    chosen = [p for p in pictures.itertuples() if last(p.img_id, "status") not in settled and not ledger.kept(p.img_id)]
+    return sorted(chosen, key=lambda picture: last(picture.img_id, "http_status") in FORBIDDEN)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -180,8 +247,8 @@ def fetch_metadata(run: Run, workers: int) -> bool:
     download(run, metadata_tasks(run.data_path, run.services), workers, "metadata")
     for row in run.lacking:
         print(f"error: {row['img_id']}: {row['status']}, {row['error']} ({row['url']})", file=sys.stderr)
-    path = run.data_path / "datasets" / "manifest.csv"
-    if not path.exists():
+    path = run.data_path / MANIFEST
+    if not path.exists() and not (run.data_path / SUBMISSIONS).exists():
         if any(row["img_id"].startswith("deza2015/") for row in run.lacking):
             print(f"error: without these files {path} cannot be written", file=sys.stderr)
             return False
@@ -191,19 +258,23 @@ def fetch_metadata(run: Run, workers: int) -> bool:
 
 def fetch_pictures(
     run: Run,
+    manifest: pd.DataFrame,
     workers: int,
     posts: int,
     retry: list[str],
     num_images: int | None = None,
     subreddits: list[str] | None = None,
 ) -> bool:
-    """Fetch the pictures that are asked for, and say what became of them. Whether a rerun would help."""
-    path, ledger = run.data_path / "datasets" / "manifest.csv", run.ledger
-    manifest = read_manifest(path)
+    """Fetch those of the manifest's pictures that are asked for, and say what became of them. Whether a rerun would
+    help."""
+    ledger = run.ledger
     try:
         pictures = choose(manifest, run.data_path, subreddits, num_images)
         todo = to_do(pictures, ledger, retry)
-        print(f"{len(manifest)} pictures in {path}; {len(pictures)} asked for, {len(todo)} to do", flush=True)
+        print(
+            f"{len(manifest)} pictures in {run.data_path / MANIFEST}; {len(pictures)} asked for, {len(todo)} to do",
+            flush=True,
+        )
         tasks = [picture_task(picture, run.services, posts, run.archive) for picture in todo]
         download(run, tasks, workers, "pictures")
     finally:
@@ -264,11 +335,12 @@ def dry_run(
     """Say what a run would do. Asks no host and writes nothing."""
     for task in metadata_tasks(data_path, services):
         print(f"would fetch {data_path / task.name} from {task.first_address()}")
-    path = data_path / "datasets" / "manifest.csv"
-    if not path.exists():
+    path = data_path / MANIFEST
+    if not path.exists() and not (data_path / SUBMISSIONS).exists():
         print(f"would write {path} from Deza & Parikh's table, and fetch its pictures (10,078 in all)")
         return
-    pictures, ledger = choose(read_manifest(path), data_path, subreddits, num_images), Ledger(data_path / "images")
+    pictures = choose(pictures_of(data_path, write=False), data_path, subreddits, num_images)
+    ledger = Ledger(data_path / "images")
     todo = [picture_task(picture, services, 1, False) for picture in to_do(pictures, ledger, retry)]
     hosts = Counter(parts_of(task.first_address()).netloc for task in todo)
     print(f"would fetch {len(todo)} of the {len(pictures)} pictures asked for; the first addresses to ask:")
@@ -338,8 +410,6 @@ def main() -> int:
         return 0
     if args.verify_only and not images.is_dir():
         raise UserError(f"{images} is not a folder: nothing has been downloaded into {data_path}")
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` refuses them
     # Threads that mostly wait give the interpreter up by themselves; taking it from them more often costs a tenth.
     sys.setswitchinterval(0.05)
     try:
@@ -350,9 +420,11 @@ def main() -> int:
             run = Run(data_path, Ledger(images), Client(args.contact, limits), limits, services, args.archive)
             with run.ledger:
                 again = not fetch_metadata(run, args.workers)
-                if not again and not args.metadata_only:
-                    chosen = (args.retry, args.num_images, args.subreddits)
-                    again = fetch_pictures(run, args.workers, args.posts, *chosen)
+                if not again:
+                    manifest = pictures_of(data_path)
+                    if not args.metadata_only:
+                        chosen = (args.retry, args.num_images, args.subreddits)
+                        again = fetch_pictures(run, manifest, args.workers, args.posts, *chosen)
             return int(again or bool(run.lacking))
     except BrokenPipeError:
         raise

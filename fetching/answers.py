@@ -1,4 +1,4 @@
-"""What an answer holds: a picture to keep, a Reddit post's link, a metadata file; each checked before it counts."""
+"""What an answer holds, checked before it counts: a picture, the link of a post or an album, a metadata file."""
 
 from __future__ import annotations
 
@@ -8,121 +8,147 @@ import io
 import json
 import os
 import re
-import sys
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
-
+from fetching.addresses import Services, stands_in
+from fetching.bodies import GZIP, save
+from fetching.failures import Failure
 from fetching.hosts import Task
 from fetching.ledger import Ledger, new_row
-from fetching.request import Failure, save
+from fetching.request import refuses_for_now
+from pictures.decoder import UnusablePicture, check, decode
 
-PLACEHOLDERS = {"d835884373f4d6c8f24742ceabe74946"}  # MD5 of Imgur's picture 'no longer available'
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow's other readers are not for strangers' files
+QUALITY = 95  # of the JPEG that is kept in place of another kind of picture
+MOST_SIDE = 65_500  # pixels that libjpeg writes
+JPEG_END = b"\xff\xd9"
+UNVERIFIED = "unverified"  # the folder beside for a metadata file that is not the published one
 
 
-def keep_picture(task: Task, pieces: Iterable[bytes], http_status: int, ledger: Ledger, max_pixels: int) -> None:
+# --- a picture ------------------------------------------------------------------------------------------------------
+def keep_picture(
+    task: Task, data: bytes, http_status: int, ledger: Ledger, max_pixels: int, services: Services
+) -> None:
     """Keep a picture, if it is one and whole: first in a .part file, then in the ledger, then under its name."""
+    if name := stands_in(data, task.url, services):
+        raise Failure("placeholder", f"{name}'s picture of a removed one")
+    width, height, kept, note = usable(data, max_pixels)
+    digest = hashlib.sha256(kept).hexdigest()
+    agrees = task.expected in ("", digest) or (kept is not data and task.expected == hashlib.sha256(data).hexdigest())
+    facts = {"http_status": http_status, "sha256": digest, "bytes": len(kept), "width": width, "height": height}
+    row = new_row(task.name, "ok" if agrees else "changed", task.source, task.url, error=note, **facts)
     part = ledger.images / f"{task.name}.part"
     try:
-        data = save(pieces, part)
-        try:
-            width, height, jpeg = decode(data, max_pixels)
-        except Failure as failure:
-            failure.http_status = http_status
-            raise
-        kept = served = hashlib.sha256(data).hexdigest()
-        if jpeg is not None:
-            save([jpeg], part)
-            data, kept = jpeg, hashlib.sha256(jpeg).hexdigest()
-        status = "ok" if task.expected in ("", served, kept) else "changed"
-        facts = {"http_status": http_status, "sha256": kept, "bytes": len(data), "width": width, "height": height}
-        ledger.record(new_row(task.name, status, task.source, task.url, **facts), part)
+        save(kept, part)
+        ledger.record(row, part)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def decode(data: bytes, max_pixels: int) -> tuple[int, int, bytes | None]:
-    """Decode a picture to its last row: `verify()` or a look at the header would pass a truncated one.
+def usable(data: bytes, max_pixels: int) -> tuple[int, int, bytes, str]:
+    """A picture's width and height in pixels as kept, the bytes to keep, and what is to be said of it ('' for nothing).
 
-    Returns its width and height in pixels, and the RGB JPEG to keep in its place; None for one that is a JPEG already.
-    Raises Failure."""
+    A JPEG in grey or RGB stays byte for byte, with its EXIF orientation, and gets an end marker where only that is
+    lacking. All else becomes an RGB JPEG, upright.
+    Raises Failure for what is no picture, not whole or too large.
+    """
     if not data:
         raise Failure("undecodable", "empty")
-    if len(data) < 2**12 and hashlib.md5(data, usedforsecurity=False).hexdigest() in PLACEHOLDERS:
-        raise Failure("placeholder", "Imgur's picture of a removed one")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise Failure("too_large", f"more than {max_pixels} pixels")
-            if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-                # Every byte is read and every coefficient decoded, which is where damage shows. Spared is what cannot
-                # fail: to turn them into all the pixels and colours, two fifths of the time.
-                width, height = image.size
-                image.draft("L", (width // 8, height // 8))
-                image.load()
-                return width, height, None
-            image.load()
-            jpeg = io.BytesIO()
-            to_rgb(image).save(jpeg, "JPEG", quality=95)
-            return image.width, image.height, jpeg.getvalue()
-    except Failure:
-        raise
-    except Image.DecompressionBombError as error:
-        raise Failure("too_large", f"more than {max_pixels} pixels") from error
-    except UnidentifiedImageError as error:
-        head = data[:1024].lower()
-        if b"<html" in head or b"<!doctype" in head:
-            raise Failure("placeholder", "a page, not a picture") from error
-        raise Failure("undecodable", "not a picture") from error
-    except Exception as error:  # a decoder fed with garbage raises nearly any type
-        raise Failure("undecodable", " ".join(str(error).split()) or type(error).__name__) from error
+        facts = check(io.BytesIO(data), max_pixels)
+        if facts.kind == "JPEG" and facts.mode in ("L", "RGB"):
+            ended = data + JPEG_END if facts.note else data
+            if not facts.note or not check(io.BytesIO(ended), max_pixels).note:
+                return *facts.size, ended, facts.note
+        picture = decode(io.BytesIO(data), max_pixels)
+    except UnusablePicture as error:
+        if error.too_large:
+            raise Failure("too_large", f"more than {max_pixels} pixels") from error
+        raise no_picture(data, str(error)) from error
+    if max(picture.size) > MOST_SIDE:
+        raise Failure("too_large", f"a side of more than {MOST_SIDE} pixels, which no JPEG has")
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=QUALITY)
+    return *picture.size, jpeg.getvalue(), facts.note
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in RGB: what is transparent over white, 16-bit grey scaled down (Pillow would clip it to white)."""
-    if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+def no_picture(data: bytes, reason: str) -> Failure:
+    """Why a body that is no picture came: a page in place of a removed one, or of a host that is only busy."""
+    head = data[:1024].lower()
+    is_page = b"<html" in head or b"<!doctype" in head
+    is_text = is_page or head.lstrip().startswith((b"{", b"<?xml"))
+    if is_text and (passing := refuses_for_now(data)):
+        return Failure(passing, "a page that refuses for now")
+    return Failure("placeholder", "a page, not a picture") if is_page else Failure("undecodable", reason)
 
 
-def link_of_post(pieces: Iterable[bytes], http_status: int) -> str:
-    """The address that a Reddit post's JSON links to. Raises Failure where it links to no picture."""
-    try:
-        post = json.loads(b"".join(pieces))[0]["data"]["children"][0]["data"]
-        url, is_self = str(post["url"]), bool(post.get("is_self"))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Failure("transient", "not a post's JSON", http_status) from error
-    if is_self or not url:
-        raise Failure("gone", "the post links to no picture", http_status)
+# --- where a picture is said to be ----------------------------------------------------------------------------------
+def link_of_post(data: bytes) -> str:
+    """The address that a Reddit post's JSON links to; of a gallery its first picture. Raises Failure for none."""
+    post = _part(data, 0, "data", "children", 0, "data")
+    if not isinstance(post, dict) or "url" not in post:
+        raise Failure("transient", "not a post's JSON")
+    items = _part(post, "gallery_data", "items")
+    if isinstance(items, list) and items:
+        url = _part(post, "media_metadata", _part(items[0], "media_id"), "s", "u")
+    else:
+        url = post["url"]
+    if post.get("is_self") or not isinstance(url, str) or not re.match(r"https?://|//", url):
+        raise Failure("gone", "the post links to no picture")
     return url
 
 
-def keep_file(task: Task, pieces: Iterable[bytes], http_status: int, path: Path) -> None:
-    """Keep a metadata file, if it is what its name says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+def picture_of_album(data: bytes, imgur_url: str) -> str:
+    """The address of an Imgur album's first picture. Raises Failure where it has none."""
+    if _part(data, "data") is None:
+        raise Failure("transient", "not an album's JSON")
+    name = _part(data, "data", "images", 0, "hash")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]{5,8}", name):
+        raise Failure("gone", "the album holds no picture")
+    return f"{imgur_url}/{name}.jpg"
+
+
+def _part(value: Any, *keys: str | int) -> Any:
+    """What stands under `keys` in JSON, as text or as read; None where nothing does."""
     try:
-        digest = hashlib.sha256(save(pieces, part)).hexdigest()
+        value = json.loads(value) if isinstance(value, bytes) else value
+        for key in keys:
+            value = value[key]
+    except (ValueError, LookupError, TypeError, RecursionError):  # not JSON, or another, or 200,000 of "["
+        return None
+    return value
+
+
+# --- a metadata file ------------------------------------------------------------------------------------------------
+def keep_file(task: Task, data: bytes, sent: bytes, path: Path) -> None:
+    """Keep a metadata file, if it is what its name says: `data`, or `sent`, which is the same before its encoding was
+    undone. One whose published SHA-256 is another is kept apart, and counts as lacking."""
+    if path.suffix == ".gz" and not data.startswith(GZIP):
+        data = sent  # the file itself was declared as an encoding
+    head = data[:100]
+    if path.suffix == ".gz":
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(part, "rb") as file:
+            with gzip.open(io.BytesIO(data)) as file:
                 head = file.read(100)
                 while file.read(2**20):  # to the end: gzip checks its sum there
                     pass
         except (OSError, EOFError, zlib.error) as error:
-            raise Failure("undecodable", "not a whole gzip file", http_status) from error
-        start = {".gz": rb"#image_id", ".mat": rb"MATLAB"}.get(path.suffix, rb"[^<]")  # not a page
-        if not re.match(start, head):
-            raise Failure("undecodable", f"not what a {path.suffix} file starts with", http_status)
-        if not digest.startswith(task.expected):
-            tqdm.write(f"{path} is not the file known from its publication: SHA-256 {digest}", file=sys.stderr)
-        os.replace(part, path)
+            raise Failure("undecodable", "not a whole gzip file") from error
+    start = {".gz": rb"#image_id", ".mat": rb"MATLAB"}.get(path.suffix, rb"[^<]")  # not a page
+    if not re.match(start, head):
+        raise Failure("undecodable", f"not what a {path.suffix} file starts with")
+    digest = hashlib.sha256(data).hexdigest()
+    agrees = digest.startswith(task.expected)
+    place = path if agrees else path.parent / UNVERIFIED / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f"{place.name}.part")
+    try:
+        save(data, part)
+        os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
+    if not agrees:
+        what = f"{path.name} is not the file known from its publication (SHA-256 {digest[:16]}…)"
+        raise Failure("changed", f"{what}: kept apart, in {UNVERIFIED}/")

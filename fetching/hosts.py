@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import re
 import sys
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 from urllib.parse import SplitResult, urlsplit
 
 from tqdm import tqdm
+
+MOST_ADDRESSES = 20  # that are asked for one picture
 
 
 @dataclass(frozen=True)
@@ -29,40 +31,50 @@ class Limits:
     max_pixels: int = 50_000_000
 
 
-@dataclass
+@dataclass(slots=True)  # there may be a million of them
 class Task:
     """A picture or a metadata file, and the addresses still to be tried for it."""
 
     name: str  # img_id, or a metadata file's path in the data folder
-    addresses: deque[tuple[str, str]]  # (source, address)
+    addresses: list[tuple[str, str]]  # (source, address)
     expected: str = ""  # SHA-256, or its first digits
     source: str = ""
     url: str = ""
     hops: int = 0
     tries: int = 0
     rows: list[dict[str, str]] = field(default_factory=list)  # how the addresses so far failed
-    seen: set[str] = field(default_factory=set)
+    seen: list[str] = field(default_factory=list)
+
+    def lead_to(self, addresses: list[tuple[str, str]]) -> None:
+        """Try these before the others."""
+        self.addresses[:0] = addresses
 
     def first_address(self) -> str:
         return self.addresses[0][1] if self.addresses else ""
 
     def next_address(self) -> bool:
-        while self.addresses:
-            self.source, self.url = self.addresses.popleft()
+        while self.addresses and len(self.seen) < MOST_ADDRESSES:  # a post may lead to another, and so on
+            self.source, self.url = self.addresses.pop(0)
             self.hops = self.tries = 0
             if self.url not in self.seen:
-                self.seen.add(self.url)
+                self.seen.append(self.url)
                 return True
         return False
 
 
 @dataclass
 class Host:
+    """A host (its name and port), the tasks that wait for it, and how it has answered."""
+
     name: str
     waiting: list[tuple[float, int, Task]] = field(default_factory=list)  # a heap, by earliest start
     active: int = 0
     paused_until: float = 0.0
     silent: int = 0  # requests in a row without an answer
+    troubled: int = 0  # answers in a row that it is busy or broken
+    refused: int = 0  # answers in a row that the picture is forbidden
+    forbidden: list[dict[str, str]] = field(default_factory=list)  # rows of pictures to which it said no more than that
+    lock: threading.Lock = field(default_factory=threading.Lock)
     closed: tuple[str, str] | None = None  # status and why: it is not asked again in this run
 
     def start(self) -> float:
@@ -79,7 +91,7 @@ class Queue:
         self.number, self.left, self.stopped, self.error = count(), 0, False, None
 
     def host(self, url: str) -> Host:
-        name = parts_of(url).netloc.rpartition("@")[2].lower()
+        name = re.sub(r"(:|:80|:443)$", "", parts_of(url).netloc.rpartition("@")[2].lower())
         return self.hosts.setdefault(name, Host(name))
 
     def put(self, task: Task, wait: float = 0.0) -> None:

@@ -6,6 +6,8 @@ import csv
 import errno
 import io
 import os
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +16,22 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody keeps a second run out
+except ImportError:  # Windows
     fcntl = None
+try:
+    import msvcrt
+except ImportError:  # all else
+    msvcrt = None
 
+from fetching.failures import Stopped
 from utils import UserError, sha256, written_whole
 
 # Best first: of the failures along a chain of addresses, the first of these is the one recorded.
 STATUSES = "ok changed rate_limited transient too_large undecodable placeholder gone".split()
 KEPT, AGAIN = STATUSES[:2], STATUSES[2:4]
+FORBIDDEN = {"401", "403"}  # HTTP statuses
 COLUMNS = "img_id status source url http_status sha256 bytes width height error time".split()
-
-
-class Stopped(Exception):
-    """The run ends before this picture or file is whole."""
+MOST_LETTERS = 2000  # in a cell: what hosts send is bounded here
 
 
 class Ledger:
@@ -42,13 +47,19 @@ class Ledger:
             return
         # What follows the last newline was torn by a kill and is not a line.
         text = self.path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
-        for number, values in enumerate(csv.reader(io.StringIO(text)), start=1):
+        for number, values in enumerate(self._lines(text), start=1):
             if number == 1 and values != COLUMNS:
                 raise UserError(f"{self.path} does not start with {','.join(COLUMNS)}")
             if number > 1 and (len(values) != len(COLUMNS) or values[1] not in STATUSES):
                 raise UserError(f"{self.path}, line {number} is not a line of a ledger: {','.join(values)[:80]}")
             if number > 1:
                 self.rows[values[0]] = dict(zip(COLUMNS, values, strict=True))
+
+    def _lines(self, text: str) -> list[list[str]]:
+        try:
+            return list(csv.reader(io.StringIO(text, newline="")))
+        except csv.Error as error:
+            raise UserError(f"{self.path} is not a ledger: {error}") from error
 
     def kept(self, img_id: str) -> bool:
         """Whether the picture is in the ledger as had, and on disk."""
@@ -77,7 +88,7 @@ class Ledger:
         """Open it for new rows."""
         self.recover()
         self.write()
-        self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,8 +122,16 @@ class Ledger:
 def new_row(img_id: str, status: str, source: str, url: str, **values: object) -> dict[str, str]:
     """A row of the ledger. `url` is the address that answered, after redirects."""
     row = dict.fromkeys(COLUMNS, "") | {key: str(value) for key, value in values.items()}
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return row | {"img_id": img_id, "status": status, "source": source, "url": url, "time": now}
+    row |= {"img_id": img_id, "status": status, "source": source}
+    row["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return row | {"url": cell(url), "error": cell(row["error"])}
+
+
+def cell(text: str) -> str:
+    """Text from outside as a cell of one line that can be written, is not endless, and that no spreadsheet runs."""
+    text = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], text)
+    text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def natural(img_id: str) -> tuple[bool, int, str]:
@@ -122,15 +141,28 @@ def natural(img_id: str) -> tuple[bool, int, str]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the folder: two would tear each other's ledger. The lock ends with the process."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    """Keep a second run out of the folder: two would tear each other's ledger. The lock ends with the process.
+
+    Where the system has no lock, that is said."""
+    if fcntl is not None:
+        handle = os.open(folder, os.O_RDONLY)
+        take = lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # noqa: E731
+    elif msvcrt is not None:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+        take = lambda: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # noqa: E731
+    else:
+        handle, take = os.open(os.devnull, os.O_RDONLY), _no_lock
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            take()
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(f"another run is downloading into {folder}") from error
+        except OSError as error:  # a file system that knows no locks
+            print(f"{folder}: a second run cannot be kept out here ({error.strerror}): start none", file=sys.stderr)
         yield
-    except BlockingIOError as error:
-        raise UserError(f"another run is downloading into {folder}") from error
     finally:
         os.close(handle)
+
+
+def _no_lock() -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -1,46 +1,42 @@
-"""One request: asked through `requests`, with the answer's body in pieces, or why there is none."""
+"""One request: asked through `requests`, and told apart what its answer means: a body, another address, a refusal."""
 
 from __future__ import annotations
 
 import email.utils
-import errno
-import http.client
+import html
 import os
-import socket
-import ssl
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import requests
 
+from fetching.addresses import IMGUR_SIZE, REDDIT_SIZE, png_size
+from fetching.bodies import head, uncompressed
+from fetching.failures import Failure, Redirect, network_failure
 from fetching.hosts import Limits, parts_of
-from fetching.ledger import Stopped
 from utils import UserError
 
-CHUNK = 2**16
+# Addresses that `requests` would leave as they are: a tenth of a small picture's time goes into finding that out.
+PLAIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/._~-]*(\?[A-Za-z0-9/._~=&+-]*)?")
 POOLS = 64  # hosts whose connections are kept open
-NO_HOST = "no such host"
+HEAD, HEAD_SECONDS = 2**16, 5.0  # what is read of a refusal
 
-
-class Failure(Exception):
-    """Why an address gave nothing: a status, a phrase that is the same in every run, and what the host asks for."""
-
-    def __init__(self, status: str, error: str, http_status: int | str = "", wait: float | None = None):
-        super().__init__(error)
-        self.status, self.error, self.http_status = status, error, http_status
-        self.wait = wait  # seconds for which the host asks to be left alone
-
-
-class NoAnswer(Failure):
-    """The host did not answer at all."""
-
-
-class Redirect(Exception):
-    """The address answered with another one."""
+# What a host says that refuses for now: in a page, and by a status.
+PASSING = re.compile(
+    r"over.?capacity|overload|high.?(load|demand|traffic)|try (this |it |that |your request )?again|try .{0,15}later|"
+    r"(again|back) (later|soon|in a )|temporar|maintenance|throttl|(service|server|currently) (is )?unavailable|quota|"
+    r"bandwidth|captcha|are you (a )?(human|robot)|you are (a )?human|just a moment|checking your browser|"
+    r"attention required|unusual traffic|been blocked|too busy"
+)
+RATE = re.compile(r"rate.?limit|too.?many.?requests|slow.?down|quota|throttl")
+TRANSIENT = {202, 206, 407, 408, 409, 421, 423, 424, 425, 499}  # besides all from 500 on
+RATE_LIMITED = {420, 429}
+FINAL = {404, 410, 451}  # whatever the page beside them says
+MOST_WORDS = 3000  # letters: a refusal is short; a page about something else may well hold its words
 
 
 class Client:
@@ -52,8 +48,9 @@ class Client:
         self.session.verify = os.environ.get("SSL_CERT_FILE") or True
         self.adapter = requests.adapters.HTTPAdapter(pool_connections=POOLS, pool_maxsize=limits.per_host)
         contact = f"; contact: {contact}" if contact else ""
-        # 'identity': bodies come as they are, so that their length can be checked and a .gz stays one.
-        self.headers = {"User-Agent": f"image-virality/1.0 (research{contact})", "Accept-Encoding": "identity"}
+        # 'identity': bodies come as they are, so that a .gz stays one.
+        headers = {"User-Agent": f"image-virality/1.0 (research{contact})", "Accept-Encoding": "identity"}
+        self.headers = requests.structures.CaseInsensitiveDict(headers)
         self.timeout = (limits.connect_timeout, limits.read_timeout)
         self.settings: dict[tuple[str, str], Mapping[str, Any]] = {}  # scheme and host → proxies, certificates
 
@@ -61,11 +58,11 @@ class Client:
         """The answer to a request, its body unread; Redirect or Failure where it is not the thing itself."""
         if parts_of(url).scheme not in ("http", "https"):
             raise Failure("gone", "refused: not an http address")
+        request = requests.PreparedRequest()  # only what matters here: neither cookies nor log-ins are sent
+        request.method, request.url, request.headers = "GET", url, self.headers
         try:
-            request = requests.PreparedRequest()  # its parts that matter here: cookies and log-ins are not sent
-            request.prepare_method("GET")
-            request.prepare_url(url, None)
-            request.prepare_headers(self.headers)
+            if not PLAIN.fullmatch(url):
+                request.prepare_url(url, None)
         except ValueError as error:
             raise Failure("gone", "not an address") from error
         settings = self._settings(request)
@@ -78,14 +75,12 @@ class Client:
             raise network_failure(error) from error
         if response.status_code in (200, 203):
             return response
-        response.close()
-        status, headers = response.status_code, response.headers
-        if status in (301, 302, 303, 307, 308) and "Location" in headers:
-            target = headers["Location"]
-            raise Redirect(urljoin(url, target) if parts_of(target) != parts_of("") else "")
-        wait = requested_wait(headers) if status in (429, 503) else None
-        again = "rate_limited" if status == 429 else "transient" if status >= 500 or status in (408, 425) else "gone"
-        raise Failure(again, f"HTTP {status}", status, wait)
+        try:
+            if 300 <= response.status_code < 400 and (target := location(response)):
+                raise Redirect(urljoin(url, target) if parts_of(target) != parts_of("") else "")
+            raise refusal(response.status_code, response.headers, head(response, HEAD, HEAD_SECONDS))
+        finally:
+            response.close()
 
     def _settings(self, request: requests.PreparedRequest) -> Mapping[str, Any]:
         key = parts_of(request.url)[:2]
@@ -105,6 +100,48 @@ class Client:
         return self.settings[key]
 
 
+def location(response: requests.Response) -> str:
+    """Where a redirect leads. Headers come as Latin-1, though most hosts that send more than ASCII send UTF-8."""
+    target = next(iter(response.raw.headers.getlist("Location")), "")  # of several the first
+    try:
+        return target.encode("latin-1").decode()
+    except UnicodeError:
+        return target
+
+
+def refusal(status: int, headers: Mapping[str, str], page: bytes) -> Failure:
+    """What a status other than success means: final, or for now."""
+    spent = headers.get("X-Ratelimit-Remaining", "").strip() in ("0", "0.0")
+    limited = status in RATE_LIMITED or (spent and status not in FINAL)
+    wait = requested_wait(headers) if limited or status == 503 or "Retry-After" in headers else None
+    if limited:
+        return Failure("rate_limited", f"HTTP {status}", status, wait)
+    if status >= 500 or status in TRANSIENT:
+        return Failure("transient", f"HTTP {status}", status, wait)
+    if 400 <= status < 500 and status not in FINAL:
+        encoding = headers.get("Content-Encoding", "")
+        passing = refuses_for_now(page, encoding)
+        if passing or wait is not None or "cf-mitigated" in headers:
+            return Failure(passing or "transient", f"HTTP {status}, refused for now", status, wait)
+    if png_size(page) in (IMGUR_SIZE, REDDIT_SIZE):
+        return Failure("placeholder", "a picture in place of a removed one", status)
+    return Failure("gone", f"HTTP {status}", status)
+
+
+def refuses_for_now(page: bytes, encoding: str = "") -> str:
+    """'rate_limited' or 'transient' where a short text says that its host is only busy; '' where it does not."""
+    try:
+        page = uncompressed(page, encoding, HEAD)
+    except Failure:
+        return ""
+    text = page.decode("utf-8", errors="replace").lower()
+    text = re.sub(r"(?s)<(script|style)\b.*?(</\1>|$)|<!--.*?-->|<[^>]*>", " ", text)
+    text = " ".join(html.unescape(text).split())
+    if len(text) > MOST_WORDS:
+        return ""
+    return "rate_limited" if RATE.search(text) else "transient" if PASSING.search(text) else ""
+
+
 def requested_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds for which a host asks to be left alone: Retry-After (seconds or a date), or Reddit's own header."""
     asked = headers.get("Retry-After", headers.get("X-Ratelimit-Reset", ""))
@@ -118,72 +155,3 @@ def requested_wait(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
     except (ValueError, OverflowError, TypeError):
         return None
-
-
-def network_failure(error: Exception) -> Failure:
-    """A Failure without the numbers and object addresses that differ from run to run."""
-    chain = causes(error)
-    for one in chain:
-        if isinstance(one, socket.gaierror):
-            unknown = one.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
-            return NoAnswer("gone", NO_HOST) if unknown else NoAnswer("transient", "name resolution failed")
-    phrases = {
-        requests.exceptions.ConnectTimeout: "no connection in time",
-        requests.exceptions.ReadTimeout: "silence",
-        ssl.SSLError: "TLS failed",
-        requests.exceptions.ProxyError: "proxy failed",
-        TimeoutError: "silence",
-        http.client.IncompleteRead: "body shorter than its length",
-        ConnectionRefusedError: "no connection",
-        ConnectionError: "connection broken",
-        http.client.HTTPException: "connection broken",
-    }
-    names = [phrase for kind, phrase in phrases.items() if any(isinstance(one, kind) for one in chain)]
-    return NoAnswer("transient", names[0] if names else type(error).__name__)
-
-
-def causes(error: BaseException) -> list[BaseException]:
-    """An exception and those that it wraps, in whichever way."""
-    found = [error]
-    for one in found:
-        wrapped = (*one.args, getattr(one, "reason", None), one.__cause__)
-        found += [inner for inner in wrapped if isinstance(inner, BaseException) and inner not in found]
-    return found
-
-
-def body(response: requests.Response, max_bytes: int, seconds: float, stopped: Callable[[], bool]) -> Iterator[bytes]:
-    """The body in pieces as they arrive, so that neither an endless body nor a trickle lasts for ever."""
-    limit = Failure("too_large", f"more than {max_bytes} bytes", response.status_code)
-    if (response.raw.length_remaining or 0) > max_bytes:
-        raise limit
-    end, size = time.monotonic() + seconds, 0
-    while True:
-        try:
-            piece = response.raw.read1(CHUNK)  # what is there: `iter_content` would wait until a piece is full
-        except Exception as error:
-            failure = network_failure(error)
-            failure.http_status = response.status_code
-            raise failure from error
-        if stopped():
-            raise Stopped
-        if not piece:
-            return
-        size += len(piece)
-        if size > max_bytes:
-            raise limit
-        if time.monotonic() > end:
-            raise Failure("transient", f"not whole after {seconds:g} seconds", response.status_code)
-        yield piece
-        if response.raw.length_remaining == 0:
-            return
-
-
-def save(pieces: Iterable[bytes], path: Path) -> bytes:
-    """Write a body to a file as it arrives. The whole of it."""
-    whole = []
-    with open(path, "wb", buffering=0) as file:
-        for piece in pieces:
-            if file.write(piece) < len(piece):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            whole.append(piece)
-    return b"".join(whole)

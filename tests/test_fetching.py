@@ -12,8 +12,9 @@ import pytest
 from loopback_server import picture, serving
 
 import utils
+from fetching.failures import Failure
 from fetching.hosts import Limits
-from fetching.request import Client, Failure, requested_wait
+from fetching.request import Client, requested_wait
 
 PROXIES = [f"{name}_proxy" for name in ("http", "https", "no", "all")]
 
