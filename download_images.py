@@ -50,9 +50,10 @@ from tqdm import tqdm
 
 from fetching.addresses import Services, addresses_of, archived, img_id_of, post_address
 from fetching.hosts import Limits, Task, parts_of
-from fetching.ledger import AGAIN, COLUMNS, FORBIDDEN, KEPT, STATUSES, Ledger, locked, natural
+from fetching.ledger import AGAIN, COLUMNS, FORBIDDEN, KEPT, STATUSES, Ledger, natural
 from fetching.request import Client
 from fetching.workers import Run, download
+from locks import alone
 from utils import UserError, at_least, print_configuration, read_csv, run_main, sha256, write_csv, write_json
 
 SNAP_FILE = "redditSubmissions.csv.gz"
@@ -414,7 +415,7 @@ def main() -> int:
     sys.setswitchinterval(0.05)
     try:
         images.mkdir(parents=True, exist_ok=True)
-        with locked(images):
+        with alone(images / "ledger.csv"):
             if args.verify_only:
                 return verify(data_path)
             run = Run(data_path, Ledger(images), Client(args.contact, limits), limits, services, args.archive)

@@ -7,21 +7,9 @@ import errno
 import io
 import os
 import re
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-try:
-    import msvcrt
-except ImportError:  # all else
-    msvcrt = None
 
 from fetching.failures import Stopped
 from utils import UserError, sha256, written_whole
@@ -137,32 +125,3 @@ def cell(text: str) -> str:
 def natural(img_id: str) -> tuple[bool, int, str]:
     """Sort key: numbers in their order, then names."""
     return not img_id.isdecimal(), len(img_id) if img_id.isdecimal() else 0, img_id
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the folder: two would tear each other's ledger. The lock ends with the process.
-
-    Where the system has no lock, that is said."""
-    if fcntl is not None:
-        handle = os.open(folder, os.O_RDONLY)
-        take = lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # noqa: E731
-    elif msvcrt is not None:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-        take = lambda: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # noqa: E731
-    else:
-        handle, take = os.open(os.devnull, os.O_RDONLY), _no_lock
-    try:
-        try:
-            take()
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(f"another run is downloading into {folder}") from error
-        except OSError as error:  # a file system that knows no locks
-            print(f"{folder}: a second run cannot be kept out here ({error.strerror}): start none", file=sys.stderr)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _no_lock() -> None:
-    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 import zlib
@@ -17,11 +16,10 @@ from downloads import ENVIRONMENT, command, download, files, in_process, make_fo
 from loopback_server import PAGE, picture, serving
 
 import download_images
-import fetching.ledger
 import utils
 import virality
 from fetching import answers
-from fetching.ledger import locked
+from locks import alone
 
 
 @pytest.fixture
@@ -160,8 +158,8 @@ def test_other_unusable_input_is_named(ten, tmp_path, monkeypatch):
     with pytest.raises(utils.UserError, match="--data_path"):
         in_process(monkeypatch, tmp_path / "file")
     with (
-        locked(folder / "images"),
-        pytest.raises(utils.UserError, match="another run is downloading into"),
+        alone(folder / "images" / "ledger.csv"),
+        pytest.raises(utils.UserError, match="images/ledger.csv: another run is writing it"),
     ):
         in_process(monkeypatch, folder)
     path = folder / "images" / "ledger.csv"
@@ -287,30 +285,19 @@ def test_metadata_that_is_not_the_published_is_kept_apart_and_counts_as_lacking(
 
 
 # --- a second run ---------------------------------------------------------------------------------------------------
-class Msvcrt:
-    """Windows' locks, for want of Windows: one handle holds a file's first byte."""
-
-    LK_NBLCK, held = 2, set()
-
-    def locking(self, handle: int, mode: int, count: int) -> None:
-        place = os.fstat(handle).st_ino
-        if place in self.held:
-            raise PermissionError(13, "Permission denied")
-        self.held.add(place)
-
-
-def test_without_fcntl_a_second_run_is_kept_out_as_windows_does(ten, monkeypatch):
+def test_a_second_run_is_kept_out_without_fcntl_too(ten):
     folder, _ = ten
-    monkeypatch.setattr(fetching.ledger, "fcntl", None)
-    monkeypatch.setattr(fetching.ledger, "msvcrt", Msvcrt())
-    with locked(folder / "images"), pytest.raises(utils.UserError, match="another run is downloading into"):
-        in_process(monkeypatch, folder)
-
-
-def test_where_nothing_can_keep_a_second_run_out_it_is_said(ten, capsys):
-    folder, _ = ten
-    without = "import sys; sys.modules['fcntl'] = None; import download_images as d; d.run_main(d.main)"
-    words = [sys.executable, "-c", without, *command(folder)[2:]]
-    result = subprocess.run(words, cwd=utils.ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    assert "a second run cannot be kept out here" in result.stderr and "10 of 10 pictures are here" in result.stdout
+    without = "import sys; sys.modules['fcntl'] = None; "  # as on Windows
+    hold = f"{without}import locks\nwith locks.alone(sys.argv[1]): print('held', flush=True); input()"
+    run = f"{without}import download_images as d; d.run_main(d.main)"
+    download = [sys.executable, "-c", run, *command(folder)[2:]]
+    options = {"cwd": utils.ROOT, "env": ENVIRONMENT, "text": True}
+    words = [sys.executable, "-c", hold, str(folder / "images" / "ledger.csv")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, **options) as holder:
+        assert holder.stdout.readline() == "held\n"
+        second = subprocess.run(download, capture_output=True, timeout=60, **options)
+        assert second.returncode == 2 and "ledger.csv: another run is writing it" in second.stderr.splitlines()[-1]
+        holder.kill()
+    after = subprocess.run(download, capture_output=True, timeout=60, **options)
+    assert after.returncode == 0 and "10 of 10 pictures are here" in after.stdout, after.stderr
