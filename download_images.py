@@ -39,7 +39,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-import zlib
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -150,11 +149,8 @@ def manifest_of_submissions(path: Path) -> pd.DataFrame:
 
 def read_submissions(path: Path) -> pd.DataFrame:
     """A table of submissions' columns url and subreddit, as text."""
-    try:
-        columns = ["url", "subreddit"]
-        return read_csv(path, columns, dtype=str, keep_default_na=False, usecols=lambda name: name in columns)
-    except (EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}") from error
+    columns = ["url", "subreddit"]
+    return read_csv(path, columns, dtype=str, keep_default_na=False, usecols=lambda name: name in columns)
 
 
 def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:

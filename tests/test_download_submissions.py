@@ -173,7 +173,7 @@ def test_a_manifest_of_ones_own_is_followed_and_not_written_over(tmp_path, monke
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda data: data[:-20], "is not a whole gzip file"),
+        (lambda data: data[:-20], "cannot be read as CSV: Compressed file ended"),
         (lambda data: b"url\nx\n", "cannot be read as CSV"),
         (lambda data: gzip.compress(b"reddit_id,link\np1,x\n"), "has no column url, subreddit"),
         (lambda data: gzip.compress(b"url,subreddit\n,aww\n"), "no row has an address in its column url"),
