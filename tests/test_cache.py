@@ -19,7 +19,6 @@ import utils
 from pictures import cache, sources
 from pictures.cache import load_pictures, processed_folder
 from pictures.decoder import TRUNCATED, decode
-from pictures.left_out import LeftOut
 from pictures.sources import picture_path
 from transforms import to_square
 from utils import UserError
@@ -211,16 +210,15 @@ def test_a_truncated_picture_counts_and_is_told(copied, capsys):
     for kept in (True, True, False):  # decoded, from the cache, without one
         pictures = load_pictures(copied, range(1, 6), 40, cache=kept)
         assert len(pictures) == 5 and pictures.notes.to_numpy().tolist() == [[2, TRUNCATED]]
-        left_out = LeftOut()
-        cache.report_faults(pictures, copied, left_out)
-        assert f"used: 1 pictures {TRUNCATED}" in capsys.readouterr().out and not left_out.counts
+        cache.report_faults(pictures, copied)
+        said = capsys.readouterr().out
+        assert f"used: 1 pictures {TRUNCATED}" in said and "left out" not in said
 
 
 def test_every_fault_reaches_the_list_of_what_is_left_out(copied, tmp_path):
     for img_id in (2, 4):
         picture_path(copied, img_id).write_text("gone")
-    with LeftOut(tmp_path / "left.csv") as left_out:
-        cache.report_faults(load_pictures(copied, range(1, 6), 40), copied, left_out)
+    cache.report_faults(load_pictures(copied, range(1, 6), 40), copied, tmp_path / "left.csv")
     listed = pd.read_csv(tmp_path / "left.csv")
     assert listed["path"].tolist() == [str(picture_path(copied, i)) for i in (2, 4)]
     assert set(listed["reason"]) == {"not a picture"}
