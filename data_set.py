@@ -85,7 +85,7 @@ def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataF
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise UserError(
-                f"{path} line {row + 2}: {column} is {table[column].iloc[row]!r}, not a number that can be used"
+                f"{path} line {row + 2}: {column} is {str(table[column].iloc[row])!r}, not a number that can be used"
             )
         table[column] = numbers if column == "v_score" else numbers.astype(np.int64)
     if table["img_id"].duplicated().any():

@@ -14,6 +14,7 @@ import metrics
 import training
 import visualisation
 from pictures.decoder import decode
+from pictures.left_out import summary
 from training_data import ClassificationData, RankingData, read_survivors
 from utils import rank, write_csv, write_json, write_text
 
@@ -66,6 +67,7 @@ def print_ranker(results: dict[str, Any], folder: Path) -> None:
             f"(the picture's centre: {test['pointing_accuracy_of_the_centre']:.0%})"
         )
     training.print_folder(folder)
+    print(summary(results.get("left_out", {})))
 
 
 def draw_ranker(
@@ -160,6 +162,7 @@ def report_classifier(
         "n": {name: len(part) for name, part in data.rows.items()},
         "test": metrics.classification_metrics(labels, probabilities.argmax(1), len(data.classes)),
         "pictures_left_out": len(data.pictures.faults),
+        "left_out": data.pictures.faults["fault"].value_counts().to_dict(),
         "survivors": read_survivors(data_path),
         **extra,
     }
@@ -193,6 +196,7 @@ def print_classifier(results: dict[str, Any], folder: Path) -> None:
     ]
     print(f"test {', '.join(figures)} on {results['n']['test']} pictures; chance {1 / len(results['classes']):.4f}")
     training.print_folder(folder)
+    print(summary(results.get("left_out", {})))
 
 
 def draw_classifier(

@@ -36,6 +36,7 @@ from classifier_net import cnn_classifier, multiply_adds, parameters, train_mode
 from data_set import Pictures
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
+from pictures.decoder import MAX_PIXELS
 from training_data import ClassificationData, load_classification
 from utils import (
     at_least,
@@ -204,6 +205,8 @@ def train(
     device: str = "auto",
     num_workers: int = 2,
     cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | None = None,
     compile: bool = False,
     amp: bool | None = None,
 ) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def train(
     device = select_device(device)
     data = load_classification(
         data_path, image_size=image_size, seed=seed, fold=fold, folds=folds, num_workers=num_workers, cache=cache,
-        balance_data=balance_data,
+        max_pixels=max_pixels, left_out=left_out, balance_data=balance_data,
     )  # fmt: skip
     model, state = fit(
         data, device, folder, config, model_name=model_name, weights=weights, image_size=image_size,
@@ -399,7 +402,8 @@ def main() -> None:
     if args.predict:
         if rank() == 0:
             machine = {"device": args.device, "num_workers": args.num_workers, "amp": args.amp}
-            label_images.label_pictures(args.predict, args.check_point, args.output, **machine)
+            limits = {"max_pixels": args.max_pixels, "left_out": args.left_out}
+            label_images.label_pictures(args.predict, args.check_point, args.output, **machine, **limits)
         return
     settings = {name: value for name, value in vars(args).items() if name not in ("seeds", "predict", "output")}
     if args.seeds or args.folds > 1:

@@ -36,6 +36,7 @@ from backbones import NETWORKS
 from context import context_on_pairs
 from data_set import PAIR_MODES, Pictures
 from device import autocast, seed_everything, select_device
+from pictures.decoder import MAX_PIXELS
 from siamese_net import RECIPES, Recipe, SiameseNet, boxes, named_recipe
 from training_data import RankingData, load_ranking, mode_pairs, read_survivors
 from utils import (
@@ -204,6 +205,8 @@ def train(
     device: str = "auto",
     num_workers: int = 2,
     cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | None = None,
     compile: bool = False,
     amp: bool | None = None,
 ) -> dict[str, Any]:
@@ -224,7 +227,7 @@ def train(
     device = select_device(device)
     data = load_ranking(
         data_path, image_size=image_size, pair_mode=pair_mode, seed=seed, fold=fold, folds=folds,
-        num_workers=num_workers, cache=cache,
+        num_workers=num_workers, cache=cache, max_pixels=max_pixels, left_out=left_out,
     )  # fmt: skip
     fit_type = functools.partial(
         fit, data, device, recipe=recipe, model_name=model_name, pair_mode=pair_mode, weights=weights,
@@ -346,6 +349,7 @@ def finish(
         "calibration": calibration.calibration_metrics(scores, v_score, pairs, temperature),
         "context": context_on_pairs(data_path, data.pictures.img_ids[rows], metrics.write_out(v_score, pairs).places),
         "pictures_left_out": len(data.pictures.faults),
+        "left_out": data.pictures.faults["fault"].value_counts().to_dict(),
         "survivors": read_survivors(data_path),
         "train_seconds": sum(row["seconds"] for row in state["history"]),
         "train_images_per_second": float(np.mean([row["images_per_second"] for row in state["history"]])),

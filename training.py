@@ -37,7 +37,7 @@ from utils import (
 )
 
 # Settings that may differ between a run and its continuation.
-FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "compile", "cache"}
+FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "compile", "cache", "left_out"}
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
@@ -52,8 +52,10 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--learning_rate", type=above_zero, help="default: the recipe's")
     flag("--image_size", type=at_least(32), help="side in pixels of what the network sees (default %(default)s)")
     flag("--weights", help="imagenet (the default), none, or a file with a torchvision state dict")
-    flag("--num_workers", type=at_least(0), help="processes that decode pictures (default %(default)s)")
+    flag("--num_workers", type=at_least(0), help="threads that decode pictures (default %(default)s)")
     flag("--cache", choices=("on", "off"), help="off: decode pictures for every batch, keep none")
+    flag("--max_pixels", type=at_least(1), help="of a picture (default %(default)s)")
+    flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
     flag("--seed", type=at_least(0), help="of splits, weights and batches (default %(default)s)")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, help="torch.compile the training step")

@@ -15,6 +15,7 @@ import timeline
 import transforms
 from data_set import Pictures
 from metrics import PairList, Pairs, PairSets
+from pictures.decoder import MAX_PIXELS
 from utils import UserError, read_csv, read_json
 
 
@@ -45,14 +46,19 @@ def load_ranking(
     folds: int = 1,
     num_workers: int = 2,
     cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | Path | None = None,
 ) -> RankingData:
-    """The pictures of a data set that can be used, split. Raises UserError where a split holds no pair."""
+    """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
+
+    Raises UserError where a split holds no pair.
+    """
     if pair_mode == "deza" and folds > 1:
         raise UserError("--folds: pair mode deza has its published test pairs")
     table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
     side = transforms.stored_side(image_size)
-    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on")
-    data_set.report_faults(pictures, data_path)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
+    data_set.report_faults(pictures, data_path, left_out)
     v_score = table.set_index("img_id").loc[pictures.img_ids, "v_score"].to_numpy(np.float64)
     published: dict[str, np.ndarray | None] = dict.fromkeys(data_set.SPLITS)
     if pair_mode == "deza":
@@ -139,16 +145,19 @@ def load_classification(
     folds: int = 1,
     num_workers: int = 2,
     cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | Path | None = None,
     balance_data: int | str | None = None,
 ) -> ClassificationData:
-    """The pictures of a data set that can be used, split. Raises UserError where a split has too few classes.
+    """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
 
+    Raises UserError where a split has too few classes.
     With a number as `balance_data` the training split keeps that many pictures of each class.
     """
     table = data_set.read_table(data_path, "image4classification", ["subreddit", "label"])
     side = transforms.stored_side(image_size)
-    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on")
-    data_set.report_faults(pictures, data_path)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
+    data_set.report_faults(pictures, data_path, left_out)
     labels = table.set_index("img_id").loc[pictures.img_ids, "label"].to_numpy(np.int64)
     split = data_set.split_of(pictures.img_ids, seed, fold, folds)
     rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}

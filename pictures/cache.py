@@ -121,17 +121,17 @@ def load_pictures(
     return Pictures(found[1], found[0], img_ids)
 
 
-def report_faults(pictures: Pictures, data_path: str | Path, left_out: LeftOut | None = None) -> None:
-    """Say which pictures were left out and why, a line each (the first ten) and how many; tell `left_out` of all."""
+def report_faults(pictures: Pictures, data_path: str | Path, left_out: str | Path | None = None) -> None:
+    """Say which pictures were left out and why, a line each (the first ten) and how many; list all in `left_out`."""
     for img_id, fault in pictures.faults.head(10).itertuples(index=False):
         print(f"  left out: {picture_path(data_path, img_id)}: {fault}")
     if len(pictures.faults):
         print(f"  {len(pictures.faults)} of {len(pictures.faults) + len(pictures)} pictures left out", flush=True)
     for note, count in pictures.notes["note"].value_counts().items():
         print(f"  used: {count} pictures {note}", flush=True)
-    if left_out:
+    with LeftOut(left_out) as listed:
         for img_id, fault in pictures.faults.itertuples(index=False):
-            left_out(str(picture_path(data_path, img_id)), fault)
+            listed(str(picture_path(data_path, img_id)), fault)
 
 
 def processed_folder(data_path: Path) -> Path:

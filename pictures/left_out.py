@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -45,11 +46,14 @@ class LeftOut:
             self._write([path, reason])
 
     def __str__(self) -> str:
-        total = self.counts.total()
-        reasons = [f"{reason}: {count:,}" for reason, count in self.counts.most_common(MOST_REASONS)]
-        others = total - sum(count for _, count in self.counts.most_common(MOST_REASONS))
-        reasons += [f"other reasons: {others:,}"] * (others > 0)
-        said = f"left out: {total:,} {'file' if total == 1 else 'files'}" + (
-            f" ({', '.join(reasons)})" if total else ""
-        )
-        return said + (f" → {self._path}" if self._path else "")
+        return summary(self.counts) + f" → {self._path}" * bool(self._path)
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """How many files were left out, and for which reasons, in a line."""
+    counts = Counter(counts)
+    total, most = counts.total(), counts.most_common(MOST_REASONS)
+    reasons = [f"{reason}: {count:,}" for reason, count in most]
+    others = total - sum(count for _, count in most)
+    reasons += [f"other reasons: {others:,}"] * (others > 0)
+    return f"left out: {total:,} {'file' if total == 1 else 'files'}" + f" ({', '.join(reasons)})" * (total > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import torch
 import utils
 from pictures import cache, sources
 from pictures.cache import load_pictures, processed_folder
-from pictures.decoder import decode
+from pictures.decoder import TRUNCATED, decode
 from pictures.sources import picture_path
 from transforms import to_square
 from utils import UserError
@@ -165,3 +166,84 @@ def test_a_disk_too_small_is_said_before_anything_is_decoded(copied, monkeypatch
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=r"96,000 bytes for decoded pictures, 1,000 are free; see --cache off"):
         load_pictures(copied, range(1, 21), 40)
+
+
+# --- caches and what they are of ------------------------------------------------------------------------------------
+def test_another_decoder_looks_again_at_what_the_old_one_refused_and_at_what_it_read(copied, monkeypatch):
+    path = picture_path(copied, 3)
+    content = path.read_bytes()
+    path.write_text("for the old decoder no picture")
+    os.utime(path, ns=(1, 1))
+    monkeypatch.setattr(cache, "_decoder", lambda max_pixels: "d0")
+    assert load_pictures(copied, range(1, 6), 40).faults["img_id"].tolist() == [3]
+    path.write_bytes(content[: len("for the old decoder no picture")])  # as long, at the same time: the same file
+    os.utime(path, ns=(1, 1))
+    assert load_pictures(copied, range(1, 6), 40).faults["fault"].tolist() == ["not a picture"]
+    decoded, decode_one = [], sources.decode_one
+    monkeypatch.setattr(
+        sources, "decode_one", lambda source, *words: decoded.append(source.path) or decode_one(source, *words)
+    )
+    monkeypatch.setattr(cache, "_decoder", lambda max_pixels: "d1")
+    assert load_pictures(copied, range(1, 6), 40).faults["fault"].tolist() != ["not a picture"]
+    assert sorted(decoded) == ["1", "2", "3", "4", "5"]
+
+
+def test_who_decodes_is_told_by_code_libraries_and_limit(monkeypatch):
+    now = cache._decoder(1000)
+    assert now == cache._decoder(1000) != cache._decoder(2000)
+    cache._decoder.cache_clear()
+    monkeypatch.setattr(cache, "version", lambda package: "0")
+    assert cache._decoder(1000) != now
+    cache._decoder.cache_clear()
+
+
+def test_a_limit_of_pixels_can_be_raised(copied):
+    low = load_pictures(copied, range(1, 6), 40, max_pixels=100)
+    assert len(low) == 0 and "pixels are more than 100" in low.faults["fault"][0]
+    assert len(load_pictures(copied, range(1, 6), 40)) == 5
+    assert len(load_pictures(copied, range(1, 6), 40, cache=False, max_pixels=100)) == 0
+
+
+def test_a_truncated_picture_counts_and_is_told(copied, capsys):
+    path = picture_path(copied, 2)
+    path.write_bytes(path.read_bytes()[:-2])
+    for kept in (True, True, False):  # decoded, from the cache, without one
+        pictures = load_pictures(copied, range(1, 6), 40, cache=kept)
+        assert len(pictures) == 5 and pictures.notes.to_numpy().tolist() == [[2, TRUNCATED]]
+        cache.report_faults(pictures, copied)
+        said = capsys.readouterr().out
+        assert f"used: 1 pictures {TRUNCATED}" in said and "left out" not in said
+
+
+def test_every_fault_reaches_the_list_of_what_is_left_out(copied, tmp_path):
+    for img_id in (2, 4):
+        picture_path(copied, img_id).write_text("gone")
+    cache.report_faults(load_pictures(copied, range(1, 6), 40), copied, tmp_path / "left.csv")
+    listed = pd.read_csv(tmp_path / "left.csv")
+    assert listed["path"].tolist() == [str(picture_path(copied, i)) for i in (2, 4)]
+    assert set(listed["reason"]) == {"not a picture"}
+
+
+def test_the_stamp_tells_a_changed_picture(copied):
+    before = load_pictures(copied, range(1, 6), 40).stamp
+    assert load_pictures(copied, range(1, 6), 40).stamp == before
+    shutil.copy(picture_path(copied, 30), picture_path(copied, 3))
+    assert load_pictures(copied, range(1, 6), 40).stamp != before
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_pictures_are_the_same_however_processes_start(copied, method):
+    code = """
+import multiprocessing, sys
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[2])
+    from pictures.cache import load_pictures
+    print(load_pictures(sys.argv[1], range(1, 6), 40, 2).batch(range(5)).sum((1, 2, 3)).tolist())
+"""
+    (copied / "load.py").write_text(code)
+    words = [sys.executable, copied / "load.py", copied, method]
+    environment = os.environ | {"PYTHONPATH": str(utils.ROOT)}
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    expected = load_pictures(copied, range(1, 6), 40, cache=False).batch(range(5)).sum((1, 2, 3)).tolist()
+    assert done.stdout.splitlines()[-1] == str(expected) and min(expected) > 0

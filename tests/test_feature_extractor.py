@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -139,3 +140,41 @@ def test_bad_input_is_told_in_one_line(folder, tmp_path):
     for source, message in ((bad, "none of the 1 pictures can be used"), (tmp_path / "nowhere", "does not exist")):
         done = run("feature_extractor.py", source, "--output", tmp_path / "f.npz", *FLAGS)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_of_a_killed_run_a_replaced_picture_is_computed_again(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 64), dtype=np.uint8)
+    model, asked, stamps = backbone(SMALL, "none"), [], [*"abcdef"]
+
+    def write(until):
+        def read(start, stop):
+            if stop > until:
+                raise KeyboardInterrupt
+            asked.append(start)
+            return [(picture, "") for picture in pixels[start:stop]]
+
+        about = {"amp": False}
+        return write_features(tmp_path / "f.npz", range(6), read, model, about, torch.device("cpu"), 2, stamps)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(until=4)
+    stamps[3] = "another file"
+    pixels[3] = 0
+    found = write(until=6)
+    assert asked == [0, 2, 2, 4]
+    assert (found.features[3] != found.features[2]).any() and [*tmp_path.iterdir()] == [tmp_path / "f.npz"]
+
+
+def test_tars_and_lists_are_sources_and_what_is_left_out_is_told(folder, tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name in ("b.png", "d.jpg"):
+            tar.add(folder / name, name)
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 't.tar'}\n{folder / 'a.jpg'}\n")
+    words = ["--output", tmp_path / "f.npz", "--left_out", tmp_path / "left.csv", *FLAGS]
+    done = run("feature_extractor.py", tmp_path / "list.txt", *words)
+    assert done.returncode == 0, done.stderr
+    assert list(read_features(tmp_path / "f.npz").names) == [f"{tmp_path}/t.tar/b.png", str(folder / "a.jpg")]
+    assert (tmp_path / "left.csv").read_text() == f"path,reason\n{tmp_path}/t.tar/d.jpg,not a picture\n"
+    assert done.stdout.splitlines()[-1] == f"left out: 1 file (cannot be read: 1) → {tmp_path}/left.csv"
+    done = run("feature_extractor.py", folder, "--output", ".", *FLAGS)
+    assert done.returncode == 2 and done.stderr == "error: --output . is a folder, not a file to write\n"
