@@ -142,7 +142,7 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
         print(f"no {path}: starting from the beginning")
         return None
     state = load_checkpoint(path, kind)
-    finished = path.name == "last.pt" and state["epoch"] == state["config"].get("epochs")
+    finished = path.name == "last.pt" and state.get("epoch", 0) == state["config"].get("epochs")
     if "optimiser" not in state and not finished:
         raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
     if (key := first_difference(state["config"], config)) is not None:

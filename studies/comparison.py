@@ -116,7 +116,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     train_classifier.add_flags(parser)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NETWORK", help="default: %(default)s")
-    parser.set_defaults(**training.defaults_of(train_classifier.train), save_dir="outputs/comparison")
+    parser.set_defaults(**training.defaults_of(train_classifier.train) | {"save_dir": "outputs/comparison"})
     args = parser.parse_args(words)
     train_classifier.check_flags(parser, args)
     return args

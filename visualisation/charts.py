@@ -291,6 +291,7 @@ def reliability_diagram(
         shift = (0, -14) if accuracy[-1] > 0.6 else (0, 8)
         annotate(axes, f"all pairs {format_number(accuracy[-1])}", (100 * share[-1], accuracy[-1]), shift, ha="right")
         dress_axes(axes, "the surest pairs alone (% of all)", "accuracy (share of pairs right)")
+    return figure
 
 
 CONTEXT_STYLES = {"found": (BLUE, "o", BLUE), "published": (VERMILLION, "D", "white"), "label": (GREY, "o", "white")}
