@@ -212,8 +212,7 @@ def train(
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
 
-    The parameters are the script's flags; `epochs`, `batch_size` and `learning_rate` default to the recipe's.
-    """
+    The parameters are the script's flags; `epochs`, `batch_size` and `learning_rate` default to the recipe's."""
     recipe, folder = named_recipe(recipe), Path(save_dir)
     epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
     learning_rate = learning_rate or recipe.learning_rate
