@@ -66,6 +66,34 @@ def split_by_time(
     return np.array(SPLITS)[np.searchsorted(np.cumsum(shares)[:2] * len(times), before, side="right")]
 
 
+def splits_of(
+    table: pd.DataFrame,
+    rule: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    first_times: np.ndarray | None = None,
+) -> np.ndarray:
+    """The split of each row of a table with img_id, by a rule: 'table', its own column `split`; 'hash', `split_of`;
+    'time', `split_by_time` by the `first_times` (n,) of its images. By default 'table' where it has the column.
+
+    Where the table has a column `group`, the copies of one picture stay in one split: that of the smallest img_id.
+    """
+    rule = rule or ("table" if "split" in table else "hash")
+    if rule == "table":
+        if "split" not in table or not table["split"].isin(SPLITS).all():
+            raise UserError(f"--split table: the table needs a column split of {', '.join(SPLITS)} alone")
+        return table["split"].to_numpy(str)
+    group = table["group"] if "group" in table else pd.Series(np.nan, table.index)
+    if rule == "time":
+        if first_times is None:
+            raise UserError("--split time: the data set has no submissions with times")
+        times = pd.Series(first_times, dtype=float)
+        return split_by_time(times.fillna(times.min()).to_numpy(), groups=group.fillna(-1).to_numpy(np.int64))
+    leader = table.groupby(group)["img_id"].transform("min") if group.notna().any() else table["img_id"]
+    return split_of(leader.where(group.notna(), table["img_id"]).astype(np.int64), seed, fold, folds)
+
+
 def _uniform(part: str, seed: int, img_id: int) -> float:
     digest = hashlib.sha256(f"{part}:{seed}:{img_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -198,6 +198,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    split: str | None = None,
     seed: int = 0,
     fold: int = 0,
     folds: int = 1,
@@ -224,8 +225,8 @@ def train(
         return results
     device = select_device(device)
     data = load_classification(
-        data_path, image_size=image_size, seed=seed, fold=fold, folds=folds, num_workers=num_workers, cache=cache,
-        max_pixels=max_pixels, left_out=left_out, balance_data=balance_data,
+        data_path, image_size=image_size, split=split, seed=seed, fold=fold, folds=folds, num_workers=num_workers,
+        cache=cache, max_pixels=max_pixels, left_out=left_out, balance_data=balance_data,
     )  # fmt: skip
     model, state = fit(
         data, device, folder, config, model_name=model_name, weights=weights, image_size=image_size,

@@ -198,6 +198,7 @@ def train(
     learning_rate: float | None = None,
     freeze_locnet: bool = False,
     freeze_ranknet: bool = False,
+    split: str | None = None,
     seed: int = 0,
     fold: int = 0,
     folds: int = 1,
@@ -218,14 +219,12 @@ def train(
     learning_rate = learning_rate or recipe.learning_rate
     config = locals() | {"data_path": str(data_path), "save_dir": str(save_dir), "recipe": recipe.name}
     del config["folder"]
-    if image_size < 64:
-        raise UserError(f"--image_size {image_size}: AlexNet needs at least 64 pixels")
     if check_point == "last" and (results := training.finished_results(folder, config)):
         run_results.print_ranker(results, folder)
         return results
     device = select_device(device)
     data = load_ranking(
-        data_path, image_size=image_size, pair_mode=pair_mode, seed=seed, fold=fold, folds=folds,
+        data_path, image_size=image_size, pair_mode=pair_mode, split=split, seed=seed, fold=fold, folds=folds,
         num_workers=num_workers, cache=cache, max_pixels=max_pixels, left_out=left_out,
     )  # fmt: skip
     fit_type = functools.partial(

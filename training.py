@@ -56,6 +56,9 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--cache", choices=("on", "off"), help="off: decode pictures for every batch, keep none")
     flag("--max_pixels", type=at_least(1), help="of a picture (default %(default)s)")
     flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
+    flag(
+        "--split", choices=("hash", "time", "table"), help="default: the table's column split, else by a hash of img_id"
+    )
     flag("--seed", type=at_least(0), help="of splits, weights and batches (default %(default)s)")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, help="torch.compile the training step")

@@ -41,6 +41,7 @@ def load_ranking(
     *,
     image_size: int,
     pair_mode: str = "all",
+    split: str | None = None,
     seed: int = 0,
     fold: int = 0,
     folds: int = 1,
@@ -53,6 +54,8 @@ def load_ranking(
 
     Raises UserError where a split holds no pair.
     """
+    if image_size < 64:
+        raise UserError(f"--image_size {image_size}: AlexNet needs at least 64 pixels")
     if pair_mode == "deza" and folds > 1:
         raise UserError("--folds: pair mode deza has its published test pairs")
     table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
@@ -64,8 +67,7 @@ def load_ranking(
     if pair_mode == "deza":
         rows, published = split_published(data_path, pictures, seed)
     else:
-        split = data_set.split_of(pictures.img_ids, seed, fold, folds)
-        rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+        rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
     if pair_mode == "controlled":
         published = controlled_in_splits(data_path, table, pictures.img_ids, v_score, rows, seed)
     for name, part in rows.items():
@@ -140,6 +142,7 @@ def load_classification(
     data_path: str | Path,
     *,
     image_size: int,
+    split: str | None = None,
     seed: int = 0,
     fold: int = 0,
     folds: int = 1,
@@ -159,8 +162,7 @@ def load_classification(
     pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
     data_set.report_faults(pictures, data_path, left_out)
     labels = table.set_index("img_id").loc[pictures.img_ids, "label"].to_numpy(np.int64)
-    split = data_set.split_of(pictures.img_ids, seed, fold, folds)
-    rows = {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+    rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
     for name, part in rows.items():
         if len(np.unique(labels[part])) < (2 if name == "train" else 1):
             raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and too few classes")
@@ -176,6 +178,25 @@ def balanced(rows: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndar
     classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
     n = min(n, *map(len, classes))
     return np.sort(np.concatenate([rng.choice(each, n, replace=False) for each in classes]))
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------
+def rows_of_splits(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    img_ids: np.ndarray,
+    rule: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+) -> dict[str, np.ndarray]:
+    """The places in `img_ids` of each split, by the rule of `data_set.splits_of`."""
+    first_times = None
+    if rule == "time" and (posts := timeline.read_posts(data_path, table)) is not None:
+        first_times = timeline.first_posts(posts).reindex(img_ids)["time"].to_numpy()
+    kept = table.set_index("img_id").loc[img_ids].reset_index()
+    split = data_set.splits_of(kept, rule, seed, fold, folds, first_times)
+    return {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
 
 
 # --- where the pictures come from -----------------------------------------------------------------------------------

@@ -135,3 +135,32 @@ def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():
     table, left_out = data_set.classification_table(submissions, pd.Series([10, 11, 12], index=[0, 1, 2]), 0.5)
     assert table[["img_id", "subreddit"]].to_numpy().tolist() == [[10, "funny"]]
     assert left_out == {"ties": 1, "smaller shares": 1}
+
+
+# --- rules of splitting ---------------------------------------------------------------------------------------------
+def test_the_tables_own_split_is_obeyed_where_it_stands():
+    table = pd.DataFrame({"img_id": [1, 2, 3], "split": ["test", "train", "validation"]})
+    assert data_set.splits_of(table).tolist() == ["test", "train", "validation"]
+    assert data_set.splits_of(table, "hash").tolist() == data_set.split_of([1, 2, 3]).tolist()
+    for unfit in (table.drop(columns="split"), table.assign(split=["test", "train", "held out"])):
+        with pytest.raises(UserError, match="--split table"):
+            data_set.splits_of(unfit, "table")
+
+
+@pytest.mark.parametrize("rule", ["hash", "time"])
+def test_copies_of_one_picture_stay_in_one_split_whatever_the_rule(rule):
+    n = 400
+    table = pd.DataFrame({"img_id": np.arange(n), "group": np.where(np.arange(n) % 4 < 2, np.arange(n) // 4, np.nan)})
+    times = np.random.default_rng(0).permutation(n)
+    split = data_set.splits_of(table, rule, seed=3, first_times=times)
+    assert (pd.Series(split).groupby(table["group"]).nunique() == 1).all() and set(split) == set(data_set.SPLITS)
+    alone = data_set.splits_of(table.drop(columns="group"), rule, seed=3, first_times=times)
+    assert (alone != split).any()
+
+
+def test_by_time_the_test_images_are_the_youngest_and_need_times():
+    table, times = pd.DataFrame({"img_id": np.arange(100)}), np.arange(100.0)[::-1]
+    split = data_set.splits_of(table, "time", first_times=times)
+    assert times[split == "test"].min() > times[split != "test"].max() and (split == "test").sum() == 20
+    with pytest.raises(UserError, match="--split time: the data set has no submissions"):
+        data_set.splits_of(table, "time")
