@@ -109,7 +109,7 @@ def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataF
     table = read_csv(path, ["img_id", *columns])
     for column in {"img_id", "v_score", "label"} & {"img_id", *columns}:
         numbers = pd.to_numeric(table[column], errors="coerce")
-        bad = ~np.isfinite(numbers) if column == "v_score" else numbers.isna() | (numbers % 1 != 0)
+        bad = ~np.isfinite(numbers) if column == "v_score" else (numbers % 1 != 0) | (numbers.abs() >= 2**53)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise UserError(

@@ -164,3 +164,25 @@ def test_by_time_the_test_images_are_the_youngest_and_need_times():
     assert times[split == "test"].min() > times[split != "test"].max() and (split == "test").sum() == 20
     with pytest.raises(UserError, match="--split time: the data set has no submissions"):
         data_set.splits_of(table, "time")
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("img_id,v_score\n1,0.5\n2,inf\n", "line 3: v_score is 'inf', not a number"),
+        ("img_id,v_score\n1,-inf\n", "line 2: v_score is '-inf', not a number"),
+        ("img_id,v_score\n1,1e999\n", "line 2: v_score is 'inf', not a number"),
+        ("img_id,v_score\n1,\n", "line 2: v_score is 'nan', not a number"),
+        ("img_id,v_score\n1,high\n", "line 2: v_score is 'high', not a number"),
+        ("img_id,v_score\n1.5,1\n", "line 2: img_id is '1.5', not a number"),
+        ("img_id,v_score\ninf,1\n", "line 2: img_id is 'inf', not a number"),
+        ("img_id,v_score\n1e30,1\n", "line 2: img_id is '1e[+]30', not a number"),
+        ("img_id,v_score\n1,1\n1,2\n", "line 3: img_id 1 stands there twice"),
+    ],
+)
+def test_what_is_no_number_is_named_with_its_file_and_line(tmp_path, content, says):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "data_set_iv.csv").write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/datasets/data_set_iv.csv {says}"):
+        data_set.read_table(tmp_path, "data_set_iv", ["v_score"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from conftest import run
 from sklearn import metrics as sklearn_metrics
 
 import data_set
+import label_images
 import metrics
 import train_classifier
 import training_data
@@ -131,8 +133,13 @@ def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):
     ids = pd.read_csv(copied / "datasets" / "image4classification.csv")["img_id"]
     picture = data_set.picture_path(copied, ids[0])
     picture.write_bytes(picture.read_bytes()[:500])
-    results = train(**settings(copied, tmp_path / "run", epochs=1))
-    assert f"left out: {picture}" in capsys.readouterr().out
+    results = train(**settings(copied, tmp_path / "run", epochs=1, left_out=str(tmp_path / "left.csv")))
+    out = capsys.readouterr().out
+    assert f"left out: {picture}" in out
+    reason = "broken: Truncated File Read"
+    assert out.splitlines()[-1] == f"left out: 1 file ({reason}: 1)"
+    assert (tmp_path / "left.csv").read_text() == f"path,reason\n{picture},{reason}\n"
+    assert results["pictures_left_out"] == 1 and results["left_out"] == {reason: 1}
     assert results["pictures_left_out"] == 1 and sum(results["n"].values()) == len(ids) - 1
 
 
@@ -267,10 +274,13 @@ def test_a_folder_is_labelled_as_the_test_split_was(finished, sample, tmp_path):
     for img_id in table["img_id"]:
         shutil.copy(data_set.picture_path(sample, img_id), folder)
     (folder / "broken.jpg").write_text("gone")
+    (folder / ".hidden.jpg").write_text("gone")
     check_point = finished[0] / "best.pt"
     flags = ["--predict", folder, "--output", tmp_path / "labels.csv", "--device", "cpu"]
-    done = run("train_classifier.py", "--check_point", check_point, *flags)
+    done = run("train_classifier.py", "--check_point", check_point, *flags, "--left_out", tmp_path / "left.csv")
     assert done.returncode == 0, done.stderr
+    said = f"left out: 2 files (a hidden file: 1, cannot be read: 1) → {tmp_path / 'left.csv'}"
+    assert done.stdout.splitlines()[-1] == said
     labels = pd.read_csv(tmp_path / "labels.csv")
     assert list(labels) == ["path", "label", "probability"]
     labels.index = [int(path.rpartition("/")[2].removesuffix(".jpg")) for path in labels["path"]]
@@ -278,6 +288,19 @@ def test_a_folder_is_labelled_as_the_test_split_was(finished, sample, tmp_path):
     assert list(labels["label"]) == [data_set.CLASSES[place] for place in table["predicted"]]
     np.testing.assert_allclose(labels["probability"], table["probability"], atol=1e-3)
     assert pd.read_csv(tmp_path / "labels.unreadable.csv")["reason"].tolist() == ["not a picture"]
+
+
+def test_a_tar_and_a_list_are_labelled_as_their_pictures_are(finished, sample, tmp_path):
+    picture = data_set.picture_path(sample, 7)
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(picture, "7.jpg")
+    (tmp_path / "list.txt").write_text(f"{picture}\n{tmp_path / 't.tar'}\n")
+    label_images.label_pictures(tmp_path / "list.txt", finished[0] / "best.pt", tmp_path / "labels.csv", device="cpu")
+    labels = pd.read_csv(tmp_path / "labels.csv")
+    assert labels["path"].tolist() == [str(picture), f"{tmp_path}/t.tar/7.jpg"]
+    assert labels["label"].nunique() == labels["probability"].nunique() == 1
+    with pytest.raises(UserError, match="--output . is a folder"):
+        label_images.label_pictures(tmp_path, finished[0] / "best.pt", ".", device="cpu")
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
