@@ -158,9 +158,12 @@ def archived(addresses: list[Address], archive_url: str) -> Address | None:
 # --- what stands in for a removed picture ---------------------------------------------------------------------------
 def stands_in(data: bytes, url: str, services: Services) -> str:
     """Which host's picture of a removed one `data` is, when it came from `url`; '' where it is none."""
+    size = png_size(data)
+    if size is None:
+        return ""
     if len(data) < 2**12 and hashlib.md5(data, usedforsecurity=False).hexdigest() in PLACEHOLDERS:
         return "Imgur"
-    size, host = png_size(data), parts_of(url).netloc.lower()
+    host = parts_of(url).netloc.lower()
     own = lambda base: host == parts_of(base).netloc.lower()  # noqa: E731
     if size == IMGUR_SIZE and (_IMGUR.fullmatch(host) or own(services.imgur_url)):
         return "Imgur"

@@ -72,8 +72,9 @@ class Host:
     paused_until: float = 0.0
     silent: int = 0  # requests in a row without an answer
     troubled: int = 0  # answers in a row that it is busy or broken
-    refused: int = 0  # answers in a row that the picture is forbidden
-    forbidden: list[dict[str, str]] = field(default_factory=list)  # rows of pictures to which it said no more than that
+    refused: list[float] = field(default_factory=list)  # moments at which it answered that a picture is forbidden
+    # Rows of pictures to which it said no more than that, and the moment.
+    forbidden: list[tuple[float, dict[str, str]]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closed: tuple[str, str] | None = None  # status and why: it is not asked again in this run
 

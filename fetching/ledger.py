@@ -117,7 +117,8 @@ def new_row(img_id: str, status: str, source: str, url: str, **values: object) -
 
 def cell(text: str) -> str:
     """Text from outside as a cell of one line that can be written, is not endless, and that no spreadsheet runs."""
-    text = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], text)
+    if not (text.isascii() and text.isprintable()):
+        text = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], text)
     text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 

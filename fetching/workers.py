@@ -103,14 +103,16 @@ def replace_those_that_hang(run: Run, threads: list[threading.Thread]) -> list[t
     return threads
 
 
-def settle_forbidden(run: Run, host: Host) -> None:
-    """Record the pictures that a host has forbidden since it last gave something. A few are gone: many hosts say it so.
-    Where all were forbidden, it may be that we are shut out, for now."""
+def settle_forbidden(run: Run, host: Host, until: float = float("inf")) -> None:
+    """Record the pictures that a host forbade, until a moment at which it gave something again, or the end. A few are
+    gone: many hosts say it so. Where many were forbidden in a row, it may be that we are shut out, for now."""
     with host.lock:
-        rows, host.forbidden = host.forbidden, []
-        shut_out, host.refused = host.refused >= FORBIDDEN_AFTER, 0
+        before = [moment for moment in host.refused if moment < until]
+        host.refused = [moment for moment in host.refused if moment >= until]
+        rows = [row for moment, row in host.forbidden if moment < until]
+        host.forbidden = [(moment, row) for moment, row in host.forbidden if moment >= until]
     for row in rows:
-        if shut_out:
+        if len(before) >= FORBIDDEN_AFTER:
             row |= {"status": "transient", "error": f"{row['error']}, as all that this host was asked for"}
         run.ledger.record(row)
 
@@ -181,6 +183,7 @@ def ask(run: Run, url: str, host: Host) -> requests.Response:
     """The answer of a host that may be asked; one that fails to answer again and again may not be asked any more."""
     if host.closed:
         raise Failure(*host.closed)
+    start = time.monotonic()
     try:
         response = run.client.get(url)
     except NoAnswer as failure:
@@ -190,33 +193,35 @@ def ask(run: Run, url: str, host: Host) -> requests.Response:
         if not failure.http_status:
             raise
         host.silent, run.answered = 0, True
-        count_trouble(run, host, failure)
+        count_trouble(run, host, failure, start)
         raise
     except Redirect:
-        pass_well(run, host)
+        pass_well(run, host, start)
         raise
-    pass_well(run, host)
+    pass_well(run, host, start)
     return response
 
 
-def pass_well(run: Run, host: Host) -> None:
+def pass_well(run: Run, host: Host, start: float) -> None:
+    """Count an answer as one may wish for, to a request of the moment `start`."""
     host.silent, host.troubled, run.answered = 0, 0, True
-    if host.refused:
-        settle_forbidden(run, host)
+    if host.refused or host.forbidden:
+        settle_forbidden(run, host, start)
 
 
-def count_trouble(run: Run, host: Host, failure: Failure) -> None:
+def count_trouble(run: Run, host: Host, failure: Failure, start: float) -> None:
     """A host that is busy, broken, or forbids all is not asked for ever; one that asks for too long a wait, not now."""
     if failure.status == "gone" and str(failure.http_status) in FORBIDDEN:
-        host.refused += 1
-        if host.refused >= TROUBLED_AFTER:
+        with host.lock:
+            host.refused.append(time.monotonic())
+        if len(host.refused) >= TROUBLED_AFTER:
             run.queue.close(host, "transient", "host forbids all that it is asked for")
     elif failure.status == "transient":
         host.troubled += 1
         if host.troubled >= TROUBLED_AFTER:
             run.queue.close(host, "transient", f"host is busy or broken ({failure.error})")
     elif failure.status != "rate_limited":  # that is waited for
-        pass_well(run, host)
+        pass_well(run, host, start)
     if (failure.wait or 0) > run.limits.max_wait:
         run.queue.close(host, "rate_limited", "host asks for a longer wait than --max_wait")
 
@@ -291,7 +296,9 @@ def give_up(run: Run, task: Task) -> None:
     if task.source == "file":
         run.lacking.append(row)
     elif row["status"] == "gone" and row["http_status"] in FORBIDDEN:  # recorded when it is known what that means
-        run.queue.host(row["url"]).forbidden.append(row)
+        host = run.queue.host(row["url"])
+        with host.lock:
+            host.forbidden.append((time.monotonic(), row))
     else:
         run.ledger.record(row)
     finish(run, kept=False)
