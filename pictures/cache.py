@@ -104,7 +104,7 @@ def load_pictures(
     Without `cache` nothing is kept: each picture is decoded once, to see which can be used, and then batch by batch.
     """
     data_path, img_ids = Path(data_path), np.asarray(list(img_ids))
-    wanted = _source_files(data_path, img_ids).assign(decoder=_decoder(max_pixels))
+    wanted = source_files(data_path, img_ids).assign(decoder=decoder_stamp(max_pixels))
     if not cache:
         facts = list(_facts(data_path, wanted.assign(old=-1), side, num_workers, max_pixels))
         index = pd.concat([wanted, pd.DataFrame(facts, columns=FACTS)], axis=1)
@@ -148,7 +148,7 @@ def processed_folder(data_path: Path) -> Path:
     )
 
 
-def _source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
+def source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
     """img_id, bytes and mtime_ns (−1 where there is no such file) of each picture, to tell whether it has changed."""
     rows = []
     for img_id in img_ids:
@@ -178,7 +178,7 @@ def _serves(index: pd.DataFrame, wanted: pd.DataFrame) -> bool:
 
 
 @functools.cache
-def _decoder(max_pixels: int) -> str:
+def decoder_stamp(max_pixels: int) -> str:
     """What pixels and faults depend on besides the picture, as a hash: the decoder's code, its libraries, its limit."""
     digest = hashlib.sha256(f"{_version('pillow')} {_version('pillow-heif')} {max_pixels}".encode())
     for code in (containers, decoder, to_square):

@@ -174,7 +174,7 @@ def test_another_decoder_looks_again_at_what_the_old_one_refused_and_at_what_it_
     content = path.read_bytes()
     path.write_text("for the old decoder no picture")
     os.utime(path, ns=(1, 1))
-    monkeypatch.setattr(cache, "_decoder", lambda max_pixels: "d0")
+    monkeypatch.setattr(cache, "decoder_stamp", lambda max_pixels: "d0")
     assert load_pictures(copied, range(1, 6), 40).faults["img_id"].tolist() == [3]
     path.write_bytes(content[: len("for the old decoder no picture")])  # as long, at the same time: the same file
     os.utime(path, ns=(1, 1))
@@ -183,18 +183,18 @@ def test_another_decoder_looks_again_at_what_the_old_one_refused_and_at_what_it_
     monkeypatch.setattr(
         sources, "decode_one", lambda source, *words: decoded.append(source.path) or decode_one(source, *words)
     )
-    monkeypatch.setattr(cache, "_decoder", lambda max_pixels: "d1")
+    monkeypatch.setattr(cache, "decoder_stamp", lambda max_pixels: "d1")
     assert load_pictures(copied, range(1, 6), 40).faults["fault"].tolist() != ["not a picture"]
     assert sorted(decoded) == ["1", "2", "3", "4", "5"]
 
 
 def test_who_decodes_is_told_by_code_libraries_and_limit(monkeypatch):
-    now = cache._decoder(1000)
-    assert now == cache._decoder(1000) != cache._decoder(2000)
-    cache._decoder.cache_clear()
+    now = cache.decoder_stamp(1000)
+    assert now == cache.decoder_stamp(1000) != cache.decoder_stamp(2000)
+    cache.decoder_stamp.cache_clear()
     monkeypatch.setattr(cache, "version", lambda package: "0")
-    assert cache._decoder(1000) != now
-    cache._decoder.cache_clear()
+    assert cache.decoder_stamp(1000) != now
+    cache.decoder_stamp.cache_clear()
 
 
 def test_a_limit_of_pixels_can_be_raised(copied):
