@@ -10,33 +10,25 @@ target_transform, a telling repr.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import csv
-import fcntl
 import hashlib
-import io
-import multiprocessing
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 import deza2015
 import virality
-from transforms import UnusablePicture, decode, to_square
-from utils import ROOT, UserError, print_configuration, read_csv, run_main, write_csv
+from pictures.cache import Pictures, load_pictures, processed_folder, report_faults  # noqa: F401  with the tables
+from pictures.decoder import UnusablePicture, decode
+from pictures.sources import picture_path
+from utils import UserError, print_configuration, read_csv, run_main, write_csv
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
-PAIR_MODES = ("1", "2", "3", "4", "deza", "all")
+PAIR_MODES = ("1", "2", "3", "4", "deza", "all", "controlled")
 MOST = 250  # Deza & Parikh 2015 take the 250 most and least viral images
 CLASSES = ("WTF", "atheism", "aww", "funny", "gaming")  # the five-class task; a label is the place in this list
 
@@ -56,6 +48,52 @@ def split_of(img_ids: Iterable[int], seed: int = 0, fold: int = 0, folds: int = 
     return np.where((place * folds).astype(int) == fold, "test", rest)
 
 
+def split_by_time(
+    first_times: np.ndarray, shares: Sequence[float] = SHARES, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """The split of each image, 'train', 'validation' or 'test', by when it was first posted: the test images are those
+    that appeared after all others, the validation images after those of training.
+
+    `first_times` (n,), in any unit; `shares` of the images in each split, as near as may be. Images of the same time
+    stay in one split, and so do those of the same group (`groups`, n: numbers, −1 for an image without a copy), whose
+    time is that of its first copy.
+    """
+    times = pd.Series(np.asarray(first_times))
+    if groups is not None:
+        alone = -1 - np.arange(len(times))
+        times = times.groupby(np.where(np.asarray(groups) < 0, alone, groups)).transform("min")
+    before = times.rank(method="min").to_numpy() - 1  # how many images are older
+    return np.array(SPLITS)[np.searchsorted(np.cumsum(shares)[:2] * len(times), before, side="right")]
+
+
+def splits_of(
+    table: pd.DataFrame,
+    rule: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    first_times: np.ndarray | None = None,
+) -> np.ndarray:
+    """The split of each row of a table with img_id, by a rule: 'table', its own column `split`; 'hash', `split_of`;
+    'time', `split_by_time` by the `first_times` (n,) of its images. By default 'table' where it has the column.
+
+    Where the table has a column `group`, the copies of one picture stay in one split: that of the smallest img_id.
+    """
+    rule = rule or ("table" if "split" in table else "hash")
+    if rule == "table":
+        if "split" not in table or not table["split"].isin(SPLITS).all():
+            raise UserError(f"--split table: the table needs a column split of {', '.join(SPLITS)} alone")
+        return table["split"].to_numpy(str)
+    group = table["group"] if "group" in table else pd.Series(np.nan, table.index)
+    if rule == "time":
+        if first_times is None:
+            raise UserError("--split time: the data set has no submissions with times")
+        times = pd.Series(first_times, dtype=float)
+        return split_by_time(times.fillna(times.min()).to_numpy(), groups=group.fillna(-1).to_numpy(np.int64))
+    leader = table.groupby(group)["img_id"].transform("min") if group.notna().any() else table["img_id"]
+    return split_of(leader.where(group.notna(), table["img_id"]).astype(np.int64), seed, fold, folds)
+
+
 def _uniform(part: str, seed: int, img_id: int) -> float:
     digest = hashlib.sha256(f"{part}:{seed}:{img_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
@@ -71,21 +109,17 @@ def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataF
     table = read_csv(path, ["img_id", *columns])
     for column in {"img_id", "v_score", "label"} & {"img_id", *columns}:
         numbers = pd.to_numeric(table[column], errors="coerce")
-        bad = ~np.isfinite(numbers) if column == "v_score" else numbers.isna() | (numbers % 1 != 0)
+        bad = ~np.isfinite(numbers) if column == "v_score" else (numbers % 1 != 0) | (numbers.abs() >= 2**53)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise UserError(
-                f"{path} line {row + 2}: {column} is {table[column].iloc[row]!r}, not a number that can be used"
+                f"{path} line {row + 2}: {column} is {str(table[column].iloc[row])!r}, not a number that can be used"
             )
         table[column] = numbers if column == "v_score" else numbers.astype(np.int64)
     if table["img_id"].duplicated().any():
         row = int(np.flatnonzero(table["img_id"].duplicated())[0])
         raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]} stands there twice")
     return table
-
-
-def picture_path(data_path: str | Path, img_id: int) -> Path:
-    return Path(data_path) / "images" / f"{img_id}.jpg"
 
 
 # --- pairs ----------------------------------------------------------------------------------------------------------
@@ -127,6 +161,33 @@ def draw_pairs(v_score: np.ndarray, pair_mode: str, seed: int) -> np.ndarray:
 def _each_in_turn(rng: np.random.Generator, items: np.ndarray, m: int) -> np.ndarray:
     """m of the items: whole shuffled rounds, so that all are drawn about equally often."""
     return np.concatenate([rng.permutation(items) for _ in range(-(-m // len(items)))])[:m] if len(items) else items
+
+
+def controlled_pairs(
+    v_score: np.ndarray, community: np.ndarray, first_time: np.ndarray, seed: int, block: int = 10
+) -> np.ndarray:
+    """Pairs (m, 2) of positions of images first posted in the same community at about the same time.
+
+    The images (n,) of each community (numbered; −1 for none) are cut by `first_time` into blocks of ten; in each the
+    images whose V is above 0 (posted more often than the mean) are set against the others at random, each image in one
+    pair at most, on random sides. Where V is above 0 of all or of none, its median takes the place of 0.
+    Why blocks: to walk through time and pair two neighbours wherever one is viral and one is not finds the less viral
+    one first more often, for there are more of them; the clock is then right on 0.33 of Deza & Parikh's.
+    """
+    rng, pairs = np.random.default_rng(seed), []
+    viral = v_score > 0
+    if viral.all() or not viral.any():
+        viral = v_score > np.median(v_score)
+    order = np.lexsort((first_time, community))
+    order = order[community[order] >= 0]
+    for images in np.split(order, np.flatnonzero(np.diff(community[order])) + 1):
+        for start in range(0, len(images), block):
+            part = images[start : start + block]
+            more, less = rng.permutation(part[viral[part]]), rng.permutation(part[~viral[part]])
+            pairs += zip(more, less, strict=False)
+    pairs = np.array(pairs, np.int64).reshape(-1, 2)
+    pairs = pairs[v_score[pairs[:, 0]] != v_score[pairs[:, 1]]]
+    return np.where(rng.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
 
 
 def targets_of(v_score: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -245,253 +306,6 @@ def class_names(table: pd.DataFrame) -> list[str]:
     if (clash := names[names.map(len) > 1]).size:
         raise UserError(f"image4classification.csv: label {clash.index[0]} stands for {' and '.join(clash.iloc[0])}")
     return [str(name[0]) for name in names]
-
-
-# --- pictures, decoded once -----------------------------------------------------------------------------------------
-KEY = ["img_id", "bytes", "mtime_ns"]  # the same for a picture that has not changed
-FACTS = ["width", "height", "fault"]  # what decoding it has found
-
-
-class Pictures:
-    """Pictures of a data set, decoded and squeezed to side×side once, in a memory-mapped file.
-
-    `img_ids` (n,) the ids of the usable ones; `sizes` (n, 2) width and height of the source in pixels; `faults` a table
-    (img_id, fault) of those that could not be used. `batch(rows)` gives uint8 (len(rows), 3, side, side).
-    """
-
-    def __init__(self, pixels: np.ndarray | None, index: pd.DataFrame, img_ids: np.ndarray) -> None:
-        index = index.assign(row=np.arange(len(index))).set_index("img_id").loc[img_ids]
-        usable = index["fault"].isna().to_numpy()
-        self.img_ids = np.asarray(img_ids)[usable]
-        self.faults = index.loc[~usable, ["fault"]].reset_index()
-        self.sizes = index.loc[usable, ["width", "height"]].to_numpy(np.int64)
-        self._pixels, self._rows = pixels, index["row"].to_numpy()[usable]
-
-    def __len__(self) -> int:
-        return len(self.img_ids)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self._pixels[self._rows[np.asarray(rows)]])
-
-    def rows_of(self, img_ids: np.ndarray) -> np.ndarray:
-        """Where these (usable) img_ids stand."""
-        return pd.Index(self.img_ids).get_indexer(img_ids)
-
-
-class PicturesAsTheyAre(Pictures):
-    """The same without a file: every batch is decoded anew."""
-
-    def __init__(
-        self, index: pd.DataFrame, img_ids: np.ndarray, data_path: str | Path, side: int, num_workers: int
-    ) -> None:
-        super().__init__(None, index, img_ids)
-        self._data_path, self._side, self._pool = data_path, side, ThreadPoolExecutor(max(1, num_workers))
-
-    def _decode(self, img_id: int) -> np.ndarray:
-        path = picture_path(self._data_path, img_id)
-        try:
-            return to_square(decode(path), self._side)
-        except UnusablePicture as fault:  # it was whole when the run began
-            raise UserError(f"{path}: {fault}") from fault
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-        pixels = list(self._pool.map(self._decode, self.img_ids[np.asarray(rows)]))
-        return torch.from_numpy(np.stack(pixels) if pixels else np.empty((0, 3, self._side, self._side), np.uint8))
-
-
-def load_pictures(
-    data_path: str | Path, img_ids: Iterable[int], side: int, num_workers: int = 2, cache: bool = True
-) -> Pictures:
-    """The pictures of a data set, side×side, from the cache under processed/, which is built where need be.
-
-    Without `cache` nothing is kept: each picture is decoded once, to see which can be used, and then batch by batch.
-    """
-    data_path, img_ids = Path(data_path), np.asarray(list(img_ids))
-    wanted = _source_files(data_path, img_ids)
-    if not cache:
-        facts = list(_decoded(data_path, wanted.assign(old=-1), 0, side, num_workers, None, None))
-        index = pd.concat([wanted, pd.DataFrame(facts, columns=FACTS)], axis=1)
-        return PicturesAsTheyAre(index, img_ids, data_path, side, num_workers)
-    folder = processed_folder(data_path)
-    index_path, pixels_path = folder / f"pictures_{side}.csv", folder / f"pictures_{side}.npy"
-    found = _read_cache(index_path, pixels_path)
-    if found is None or not _serves(found[0], wanted):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"pictures_{side}.lock"):  # another run, or another rank of this one, may be at it
-            found = _read_cache(index_path, pixels_path)
-            if found is None or not _serves(found[0], wanted):
-                _decode_all(data_path, wanted, found, side, num_workers, index_path, pixels_path)
-                found = _read_cache(index_path, pixels_path)
-    return Pictures(found[1], found[0], img_ids)
-
-
-def report_faults(pictures: Pictures, data_path: str | Path) -> None:
-    """Say which pictures were left out and why, a line each (the first ten) and how many."""
-    for img_id, fault in pictures.faults.head(10).itertuples(index=False):
-        print(f"  left out: {picture_path(data_path, img_id)}: {fault}")
-    if len(pictures.faults):
-        print(f"  {len(pictures.faults)} of {len(pictures.faults) + len(pictures)} pictures left out", flush=True)
-
-
-def processed_folder(data_path: Path) -> Path:
-    """processed/ of the data set; of one that is write-protected, a folder of its own under outputs/."""
-    folder = data_path / "processed"
-    place = folder if folder.exists() else data_path
-    if place.stat().st_mode & 0o222 and os.access(place, os.W_OK):
-        return folder
-    return (
-        ROOT
-        / "outputs"
-        / "cache"
-        / f"{data_path.resolve().name}-{hashlib.sha256(bytes(data_path.resolve())).hexdigest()[:8]}"
-    )
-
-
-def _source_files(data_path: Path, img_ids: np.ndarray) -> pd.DataFrame:
-    """img_id, bytes and mtime_ns (−1 where there is no such file) of each picture, to tell whether it has changed."""
-    rows = []
-    for img_id in img_ids:
-        try:
-            status = picture_path(data_path, img_id).stat()
-            rows.append((img_id, status.st_size, status.st_mtime_ns))
-        except OSError:
-            rows.append((img_id, -1, -1))
-    return pd.DataFrame(rows, columns=KEY)
-
-
-def _read_cache(index_path: Path, pixels_path: Path) -> tuple[pd.DataFrame, np.ndarray] | None:
-    """The index and the pixels that it is about, or None."""
-    try:
-        before = index_path.stat()
-        index, pixels = pd.read_csv(index_path), np.load(pixels_path, mmap_mode="r")
-        after = index_path.stat()
-    except (OSError, ValueError, EOFError):  # not made yet, or cut short
-        return None
-    if (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns):  # another run has just replaced them
-        return None
-    return (index, pixels) if {*KEY, *FACTS} <= {*index} and len(index) == len(pixels) else None
-
-
-def _serves(index: pd.DataFrame, wanted: pd.DataFrame) -> bool:
-    return len(wanted.merge(index[KEY], on=KEY)) == len(wanted)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of one that dies is free."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _decode_all(
-    data_path: Path,
-    wanted: pd.DataFrame,
-    old: tuple[pd.DataFrame, np.ndarray] | None,
-    side: int,
-    num_workers: int,
-    index_path: Path,
-    pixels_path: Path,
-) -> None:
-    """Write the two files; what an `old` cache holds and has not changed is copied, and kept for other runs.
-
-    Both grow as hidden .part files, a row a picture: a killed build goes on after the last whole row.
-    """
-    rows = wanted.assign(old=-1)
-    if old:
-        place = old[0][KEY].assign(old=np.arange(len(old[0])))
-        others = place[~place["img_id"].isin(wanted["img_id"])]
-        rows = pd.concat([wanted.merge(place, "left", on=KEY).fillna({"old": -1}), others], ignore_index=True)
-    rows = rows.astype(np.int64)
-    part, journal = (path.with_name(f".{path.name}.part") for path in (pixels_path, index_path))
-    shape = (len(rows), 3, side, side)
-    start = _rows_done(journal, part, rows, shape)
-    if start:
-        print(f"going on: {start} of {len(rows)} pictures are decoded", flush=True)
-    elif (need := int(np.prod(shape))) > (free := shutil.disk_usage(part.parent).free):
-        raise UserError(f"{part.parent}: {need:,} bytes for decoded pictures, {free:,} are free; see --cache off")
-    else:
-        journal.write_text(",".join(KEY + FACTS) + "\n")
-    pixels = np.lib.format.open_memmap(part, "r+" if start else "w+", np.uint8, shape)
-    with open(journal, "a", newline="", encoding="utf-8") as file:
-        write = csv.writer(file, lineterminator="\n").writerow
-        facts = _decoded(data_path, rows, start, side, num_workers, pixels, old)
-        for key, fact in zip(rows[KEY].iloc[start:].itertuples(index=False), facts, strict=True):
-            write([*key, *fact])
-            file.flush()
-    pixels.flush()
-    index_path.unlink(missing_ok=True)  # no index, no cache: nobody reads it beside the wrong pixels
-    os.replace(part, pixels_path)  # a run that reads the old file goes on reading it
-    os.replace(journal, index_path)
-
-
-def _rows_done(journal: Path, part: Path, rows: pd.DataFrame, shape: tuple[int, ...]) -> int:
-    """How many rows of a killed build are whole and of these pictures; a torn last line is cut off."""
-    try:
-        lines = journal.read_bytes()
-        lines = lines[: lines.rfind(b"\n") + 1]
-        done = pd.read_csv(io.BytesIO(lines))
-        fits = np.load(part, mmap_mode="r").shape == shape
-        fits &= bool((done[KEY].to_numpy() == rows[KEY].iloc[: len(done)].to_numpy()).all())
-        os.truncate(journal, len(lines))
-    except (OSError, ValueError, KeyError):  # there is none
-        return 0
-    return len(done) if fits else 0
-
-
-def _decoded(
-    data_path: Path,
-    rows: pd.DataFrame,
-    start: int,
-    side: int,
-    num_workers: int,
-    pixels: np.ndarray | None,
-    old: tuple[pd.DataFrame, np.ndarray] | None,
-) -> Iterator[tuple]:
-    """FACTS of each row from `start` on; the pixels are written by the worker processes."""
-    fork = num_workers > 0 and "fork" in multiprocessing.get_all_start_methods()
-    loader = DataLoader(
-        _Decoder(data_path, rows, side, pixels, old),
-        batch_size=16,
-        sampler=range(start, len(rows)),
-        num_workers=num_workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # its own: the run's random numbers do not depend on what has to be decoded
-        multiprocessing_context="fork" if fork else None,  # they only decode, and start at once
-    )
-    with tqdm(None, "decoding pictures", len(rows), initial=start, disable=None) as bar:
-        for batch in loader:
-            yield from batch
-            bar.update(len(batch))
-
-
-class _Decoder(Dataset):
-    """Writes a row's pixels, from the picture or from an old cache, and gives its FACTS."""
-
-    def __init__(
-        self,
-        data_path: Path,
-        rows: pd.DataFrame,
-        side: int,
-        pixels: np.ndarray | None,
-        old: tuple[pd.DataFrame, np.ndarray] | None,
-    ) -> None:
-        self.data_path, self.side, self.pixels = data_path, side, pixels
-        self.img_ids, self.places = rows["img_id"].to_numpy(), rows["old"].to_numpy()
-        if old:
-            self.old_facts, self.old_pixels = old[0][FACTS].astype(object).fillna("").to_numpy(), old[1]
-
-    def __getitem__(self, row: int) -> tuple:
-        if (place := self.places[row]) >= 0:
-            self.pixels[row] = self.old_pixels[place]
-            return tuple(self.old_facts[place])
-        try:
-            picture = decode(picture_path(self.data_path, self.img_ids[row]))
-        except UnusablePicture as fault:
-            return 0, 0, " ".join(str(fault).split())
-        if self.pixels is not None:
-            self.pixels[row] = to_square(picture, self.side)
-        return *picture.size, None
 
 
 # --- building the tables --------------------------------------------------------------------------------------------

@@ -26,13 +26,16 @@ from PIL import Image, ImageDraw
 import data_set
 import deza2015
 import metrics
+from device import select_device
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
-from rank_images import COLUMNS, Source, read, score_all
+from pictures.decoder import MAX_PIXELS, decode
+from pictures.sources import Source, of_upload, read
+from rank_images import COLUMNS, score_all
 from siamese_net import SiameseNet, from_checkpoint
-from transforms import decode
-from utils import UserError, at_least, print_configuration, read_csv, run_main, select_device
+from utils import UserError, at_least, print_configuration, read_csv, run_main
 
+MOST_AT_ONCE = 1000  # pictures that are ranked of what was dropped in
 SHOWN = 480  # pixels of the longer side of a picture on the page
 ACCENT = "#d55e00"  # the window's colour: told from any other by the colour-blind (Okabe & Ito)
 INTRODUCTION = """The two pictures are from the test set: the ranker was not trained on them. How far a picture spread
@@ -57,17 +60,21 @@ def with_window(picture: Image.Image, box: list[float] | None) -> Image.Image:
     return shown
 
 
-def rank_files(sources: list[Source], model: SiameseNet, side: int, against: np.ndarray) -> tuple[str, str]:
+def rank_files(
+    sources: list[Source], model: SiameseNet, side: int, against: np.ndarray, max_pixels: int = MAX_PIXELS
+) -> tuple[str, str]:
     """The leaderboard of the pictures as HTML, empty where there is none; what could not be read, and why.
 
     `side` is that of the pictures which the model takes, `against` the scores for the percentile, lowest first.
     """
-    rows = [row for batch in score_all(model, sources, side, 2, None) for row in batch]
+    few, many = sources[:MOST_AT_ONCE], sources[MOST_AT_ONCE:]
+    rows = [row for batch in score_all(model, few, side, 2, None, max_pixels, len(few)) for row in batch]
+    rows += [[each.path, None, f"more than {MOST_AT_ONCE} at once"] for each in many]
     ranked = sorted((row for row in rows if row[1] is not None), key=lambda row: -row[1])
     percentiles = np.searchsorted(against, [row[1] for row in ranked]) / len(against) * 100
     table = pd.DataFrame([[*row[:2], None, *(row[2] or [None] * 4)] for row in ranked], columns=COLUMNS)
     table = table.assign(percentile=percentiles.round(1)).astype(dict.fromkeys(COLUMNS[1:], float))
-    pictures = [read(Source(*row[:1], *row[3:])) for row in ranked]
+    pictures = [read(Source(row[0], *row[3:6]), max_pixels) for row in ranked]
     thumbnails, sizes = [thumbnail(picture) for picture in pictures], [picture.size for picture in pictures]
     page = leaderboard_page(table, thumbnails, sizes, "Your pictures, ranked") if ranked else ""
     return page, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
@@ -145,8 +152,10 @@ def score_board(game: Game) -> str:
 
 # --- the page -------------------------------------------------------------------------------------------------------
 def uploaded(payload: Any) -> list[Source]:
-    """What was dropped in, under the names that it had there: in its paths Gradio leaves out `<`, quotes and others."""
-    return [Source(file.orig_name or os.path.basename(file.path), file.path) for file in payload or []]
+    """What was dropped in, pictures and tars of them, under the names that they had there: in its paths Gradio leaves
+    out `<`, quotes and others."""
+    found = (of_upload(file.path, file.orig_name or os.path.basename(file.path)) for file in payload or [])
+    return [source for sources in found for source in sources]
 
 
 def game_tab(gr: Any, page: Any, table: pd.DataFrame, data_path: str) -> None:
@@ -186,11 +195,11 @@ def game_tab(gr: Any, page: Any, table: pd.DataFrame, data_path: str) -> None:
     page.load(new_round, game, shown, show_progress="hidden")
 
 
-def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray) -> None:
+def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray, max_pixels: int) -> None:
     """`gr` is Gradio; the rest is rank_files's."""
 
     def show(sources: list[Source]) -> list:
-        page, unreadable = rank_files(sources, model, side, against)
+        page, unreadable = rank_files(sources, model, side, against, max_pixels)
         frame = f'<iframe title="Ranked" sandbox="allow-scripts" srcdoc="{html.escape(page)}"></iframe>' if page else ""
         return [frame, gr.update(value=unreadable, visible=bool(unreadable))]
 
@@ -201,20 +210,20 @@ def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray) -> None
     files.change(show, files, [gr.HTML(elem_id="ranked"), faults])
 
 
-def build_page(gr: Any, args: argparse.Namespace) -> Any:
+def build_page(gr: Any, check_point: str, data_path: str, device: str, max_pixels: int = MAX_PIXELS) -> Any:
     """Both tabs. `gr` is Gradio."""
-    model, state = from_checkpoint(args.check_point)
-    model, side = model.to(select_device(args.device)), state["transform"]["side"]
+    model, state = from_checkpoint(check_point)
+    model, side = model.to(select_device(device)), state["transform"]["side"]
     if "train_scores" not in state:
-        raise UserError(f"--check_point {args.check_point} is of a run that has not finished: no percentile")
-    table = held_out(args.check_point, args.data_path)
+        raise UserError(f"--check_point {check_point} is of a run that has not finished: no percentile")
+    table = held_out(check_point, data_path)
     # What was dropped in is deleted within the hour.
     with gr.Blocks(title="Image virality", analytics_enabled=False, delete_cache=(600, 3000)) as page:
         gr.Markdown("# Image virality\nWhich pictures spread, and where in them that shows.")
         with gr.Tab("The game"):
-            game_tab(gr, page, table, args.data_path)
+            game_tab(gr, page, table, data_path)
         with gr.Tab("Rank your pictures"):
-            rank_tab(gr, model, side, state["train_scores"].numpy())
+            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels)
     return page
 
 
@@ -226,18 +235,21 @@ def parse_arguments() -> argparse.Namespace:
     flag("--data_path", required=True, help="the data set that it was trained on")
     flag("--host", default="127.0.0.1", help="whom to serve: this machine alone (default %(default)s), or 0.0.0.0")
     flag("--port", type=at_least(1), default=7860)
+    flag("--max_upload", type=at_least(1), default=50, metavar="MB", help="of a file dropped in (default %(default)s)")
+    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     flag("--device", default="auto")
     return parser.parse_args()
 
 
-def serve(page: Any, gr: Any, host: str, port: int) -> None:
-    """Until Ctrl-C."""
+def serve(page: Any, gr: Any, host: str, port: int, max_upload: int) -> None:
+    """Until Ctrl-C. `max_upload` is the size in MB of the largest file that is taken."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # the system's: none is fetched
     theme = gr.themes.Default(primary_hue="blue", **fonts).set(button_primary_background_fill="*primary_600")
     # Without _frontend it does not give up where its own page takes more than three seconds, as on a busy machine.
     quietly = {"quiet": True, "share": False, "prevent_thread_lock": True, "footer_links": [], "_frontend": False}
     try:
-        page.launch(server_name=host, server_port=port, theme=theme, css=STYLE, **quietly)
+        limit = f"{max_upload}mb"
+        page.launch(server_name=host, server_port=port, theme=theme, css=STYLE, max_file_size=limit, **quietly)
     except (OSError, OverflowError) as error:
         raise UserError(f"--port {port} on --host {host} cannot be had: {error}") from error
     print(f"http://{host}:{port} – Ctrl-C ends it", flush=True)
@@ -257,7 +269,8 @@ def main() -> None:
         except ImportError as error:
             raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
         print_configuration(args, "demo")
-        serve(build_page(gr, args), gr, args.host, args.port)
+        page = build_page(gr, args.check_point, args.data_path, args.device, args.max_pixels)
+        serve(page, gr, args.host, args.port, args.max_upload)
 
 
 if __name__ == "__main__":

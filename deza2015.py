@@ -49,6 +49,39 @@ def read_submissions(folder: str | Path) -> pd.DataFrame:
     return table
 
 
+def is_folder(folder: str | Path) -> bool:
+    """Whether a folder holds the published lists of submissions."""
+    return (Path(folder) / "img_hash.csv").is_file()
+
+
+def post_numbers(submissions: pd.DataFrame) -> np.ndarray:
+    """The number of each submission's post, int64. Reddit numbers its posts in order and writes the number in base 36
+    as the post's id: the older post has the smaller one."""
+    posts = submissions["reddit_id"]
+    if (bad := ~posts.str.fullmatch("[0-9A-Za-z]{1,12}")).any():
+        row = int(np.flatnonzero(bad)[0])
+        raise UserError(f"img_hash.csv line {row + 1}: {posts.iloc[row][:40]!r} is not the id of a post")
+    return np.array([int(post, 36) for post in posts], dtype=np.int64)
+
+
+def hour_cells(submissions: pd.DataFrame) -> np.ndarray:
+    """Which submissions went to the same community in the same hour of the day, as one number each; −1 where unknown.
+
+    The lists name no hours, but A is the shifted score over the mean of the community and hour, so that shifted score
+    over A is that mean: at most 24 values a community, to the five digits that the lists give. Which of them is which
+    hour they do not tell.
+    """
+    shifted = submissions["score"] - submissions["score"].min()
+    mean = (shifted / submissions["a_score"].where(submissions["a_score"] > 0)).to_numpy()
+    community = submissions["subreddit"].cat.codes.to_numpy()
+    order = np.lexsort((mean, community))
+    with np.errstate(invalid="ignore"):
+        apart = ~(np.diff(mean[order]) <= 1e-4 * mean[order][:-1])
+    cells = np.empty(len(order), np.int64)
+    cells[order] = np.cumsum(np.r_[0, apart | (np.diff(community[order]) != 0)])
+    return np.where(np.isfinite(mean), cells, -1)
+
+
 def kept_images(folder: str | Path) -> np.ndarray:
     """The img_ids (10,084) whose picture could be had in 2015."""
     return np.array(_lines(Path(folder) / "final_names.csv"), dtype=np.int64)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import StochasticDepth
 
-from utils import UserError, rank, select_device
+from device import select_device
+from utils import UserError, rank
 
 Rows = TypeVar("Rows", np.ndarray, Tensor)
 _batch = 0  # pictures in the batch that is trained on, in all processes together; 0 in a single process

@@ -1,200 +1,51 @@
-"""The backbones, cut at their features; the features of a folder of pictures, or of a data set, to one file.
+"""Features of anybody's pictures, by a backbone cut at its features, to one file.
 
-    python feature_extractor.py FOLDER --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
+    python feature_extractor.py SOURCE --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
 
+SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line, a picture, or a data set.
 Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet-101 2048, DenseNet-121 1024; with
-`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths in the
-folder, or img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot be used, and `about`:
-a JSON object that names the network, its weights with their hash, and the transform. A killed run goes on where it was.
-`torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
+`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths, in a
+folder from there; of a data set img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot
+be used, and `about`: a JSON object that names the network, its weights with their hash, and the transform. A killed run
+goes on where it was. `torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import VGG, AlexNet
 from tqdm import tqdm
 
+import data_set
 import distributed
 import transforms
-from transforms import UnusablePicture, decode, to_square, whole
+from backbones import CUTS, NETWORKS, backbone, check_size, cut_off, trained_part, weights_hash
+from device import autocast, seed_everything, select_device
+from locks import alone
+from pictures.decoder import MAX_PIXELS
+from pictures.left_out import UNREADABLE, LeftOut
+from pictures.sources import Source, Tell, decoded, list_sources
+from transforms import whole
 from utils import (
     UserError,
     at_least,
-    autocast,
+    check_outputs,
     print_configuration,
     run_main,
-    seed_everything,
-    select_device,
     written_whole,
 )
-
-# The study's four networks, by the names of its flags; any other torchvision classification model goes by its own name.
-NETWORKS = {"alexnet": "alexnet", "vgg": "vgg16", "resnet": "resnet101", "densenet": "densenet121"}
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
-CUTS = ("published", "last")
-
-
-# --- networks and their weights -------------------------------------------------------------------------------------
-def load_network(model_name: str, weights: str) -> nn.Module:
-    """A torchvision classification network with its 1000 outputs.
-
-    `weights` is 'imagenet' (torchvision's default weights), 'none' (He et al. 2015 initialisation) or the path of a
-    torchvision state dict, loaded strictly. Raises UserError where the name is unknown or the weights cannot be had.
-    """
-    name = NETWORKS.get(model_name, model_name)
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        others = ", ".join(torchvision.models.list_models(module=torchvision.models))
-        raise UserError(f"unknown model {model_name!r}; known are {', '.join(NETWORKS)}, and torchvision's {others}")
-    if weights == "imagenet":
-        return without_side_heads(_from_the_network(name))
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = torchvision.models.get_model(name, weights=None, **options)
-    if weights == "none":
-        return without_side_heads(he_initialised(model))
-    load_state(model, weights)
-    return without_side_heads(model)
-
-
-def _from_the_network(name: str) -> nn.Module:
-    try:
-        return torchvision.models.get_model(name, weights="DEFAULT")
-    except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the ImageNet weights of {name} cannot be fetched ({reason}): "
-            "use --weights none to train from nothing, or --weights FILE with a torchvision state dict"
-        ) from error
-
-
-def without_side_heads(model: nn.Module) -> nn.Module:
-    """GoogLeNet and Inception score ImageNet's classes at their sides too while they train; we score at the end."""
-    if getattr(model, "aux_logits", False):
-        model.aux_logits = False
-        for name in ("aux1", "aux2", "AuxLogits"):
-            if hasattr(model, name):
-                setattr(model, name, None)
-    return model
-
-
-def load_state(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict strictly; a UserError names the first key that does not fit."""
-    if not Path(path).is_file():
-        raise UserError(f"--weights {path}: no such file (known besides files: imagenet, none)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a file that is not one of its own
-        raise UserError(f"--weights {path} is not a torch file: {str(error).splitlines()[0]}") from error
-    own = model.state_dict()
-    if not isinstance(state, dict):
-        raise UserError(f"--weights {path} holds no state dict")
-    for key in [*own, *state]:
-        if key not in state:
-            raise UserError(f"--weights {path} lacks the key {key}")
-        if key not in own:
-            raise UserError(f"--weights {path} has a key that the network lacks: {key}")
-        if not isinstance(state[key], Tensor):
-            raise UserError(f"--weights {path}: {key} is no tensor")
-        if state[key].shape != own[key].shape:
-            raise UserError(
-                f"--weights {path}: {key} is {tuple(state[key].shape)}, the network's {tuple(own[key].shape)}"
-            )
-    model.load_state_dict(state)
-
-
-def he_initialised(model: nn.Module) -> nn.Module:
-    """He et al. 2015's initialisation of every convolution and linear layer, biases 0.
-
-    Torchvision's own default for AlexNet keeps so little of the signal over eight layers that it hardly learns.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return model
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over the names and values of a network's state, in hexadecimal."""
-    digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-# --- where a network is cut -----------------------------------------------------------------------------------------
-def last_layer(model: nn.Module) -> str:
-    """The dotted name of the layer that scores the classes: the last linear one, or SqueezeNet's last convolution."""
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    return layers[-1][0]
-
-
-def check_size(model: nn.Module, *sides: int) -> None:
-    """A UserError where the network cannot take pictures of these sides, in pixels."""
-    device = next(model.parameters()).device
-    for side in sides:
-        try:
-            with torch.inference_mode():
-                model.eval()(torch.zeros(1, 3, side, side, device=device))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"the network cannot take pictures of {side}×{side} pixels: {reason}") from error
-
-
-def trained_part(model: nn.Module, cut: str) -> str:
-    """The dotted name of what a cut leaves to train: the head ('published'), or its last layer ('last')."""
-    name = last_layer(model)
-    return name.partition(".")[0] if cut == "published" else name
-
-
-def freeze_to(model: nn.Module, cut: str) -> None:
-    """Train only what the cut leaves; `model.frozen_to` remembers it."""
-    model.requires_grad_(False)
-    model.get_submodule(trained_part(model, cut)).requires_grad_(True)
-    model.frozen_to = cut
-
-
-def backbone(model_name: str, weights: str, cut: str = "published") -> nn.Module:
-    """The network cut at its features: pictures (n, 3, h, w), normalised → features (n, …) of the shapes above."""
-    return cut_off(load_network(model_name, weights), cut)
-
-
-def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:
-    """What a network computes before its trained part, in evaluation mode. The network itself is used up."""
-    if cut == "published" and isinstance(model, AlexNet | VGG):  # their own forward would flatten the map
-        return nn.Sequential(model.features, model.avgpool).eval()
-    model.set_submodule(trained_part(model, cut), nn.Identity())
-    return model.eval()
-
-
-def can_be_cut(model: nn.Module) -> bool:
-    """Whether the head's scores are the network's; SqueezeNet averages its last layer's map afterwards."""
-    return isinstance(model.get_submodule(last_layer(model)), nn.Linear)
-
-
-def head_of(model: nn.Module, cut: str) -> nn.Module:
-    """The trained part of a network, as a module that takes what `cut_off` gives; it shares the network's weights."""
-    part = model.get_submodule(trained_part(model, cut))
-    return nn.Sequential(nn.Flatten(), part) if cut == "published" and isinstance(model, AlexNet | VGG) else part
 
 
 @torch.inference_mode()
@@ -203,43 +54,6 @@ def extract(model: nn.Module, batch: Tensor, device: torch.device, amp: bool | N
     with autocast(device, amp):
         features = model.eval()(whole(batch.to(device)))
     return features.float().cpu().numpy()
-
-
-# --- pictures -------------------------------------------------------------------------------------------------------
-def list_pictures(folder: str | Path) -> list[Path]:
-    """The picture files under a folder, in order of their names."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-    if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    return paths
-
-
-def decoded(
-    paths: Iterable[str | Path], side: int, num_workers: int, ahead: int = 128
-) -> Iterator[tuple[Any, np.ndarray | None, tuple[int, int] | None, str]]:
-    """(path, pixels (3, side, side) or None, (width, height) or None, why not), in the order of the paths.
-
-    Threads decode `ahead` pictures; no more than that is ever held.
-    """
-
-    def one(path: str | Path) -> tuple[Any, np.ndarray | None, tuple[int, int] | None, str]:
-        try:
-            picture = decode(path)
-            return path, to_square(picture, side), picture.size, ""
-        except UnusablePicture as fault:
-            return path, None, None, str(fault)
-
-    paths, waiting = iter(paths), deque()
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for path in islice(paths, ahead):
-            waiting.append(pool.submit(one, path))
-        while waiting:
-            yield waiting.popleft().result()
-            for path in islice(paths, 1):
-                waiting.append(pool.submit(one, path))
 
 
 # --- feature files --------------------------------------------------------------------------------------------------
@@ -256,15 +70,17 @@ class Features(NamedTuple):
         return torch.from_numpy(self.features[np.asarray(rows)])
 
 
-def describe(model: nn.Module, args: argparse.Namespace, cut: str) -> dict[str, Any]:
+def describe(
+    model: nn.Module, model_name: str, weights: str, cut: str, image_size: int, amp: bool | None
+) -> dict[str, Any]:
     """What decides over a picture's features: the network, its weights, the cut, the transform and the precision."""
     return {
-        "model_name": args.model_name,
-        "weights": str(args.weights),
+        "model_name": model_name,
+        "weights": str(weights),
         "weights_sha256": weights_hash(model),
         "cut": cut,
-        "transform": transforms.describe(args.image_size),
-        "amp": bool(args.amp),
+        "transform": transforms.describe(image_size),
+        "amp": bool(amp),
     }
 
 
@@ -276,47 +92,55 @@ def write_features(
     about: dict[str, Any],
     device: torch.device,
     batch_size: int = 64,
+    stamps: Sequence[str] = (),
 ) -> Features:
     """Compute features in batches and write them to one file; a batch that a killed run has finished is kept.
 
-    `read(start, stop)` gives (pixels or None, why not) of these of the names.
+    `read(start, stop)` gives (pixels or None, why not) of these of the names. `stamps`, one a name, tell whether a
+    picture has been replaced since then.
     """
     output = Path(output)
-    key = hashlib.sha256(json.dumps([about, [str(name) for name in names], batch_size]).encode()).hexdigest()[:12]
-    parts = output.with_name(f".{output.name}.{key}.parts")  # they belong to these pictures and this network alone
+    parts = output.with_name(f".{output.name}.{_digest(about)}.parts")  # they belong to this network alone
     parts.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(names), batch_size)
-    if done := len(list(parts.glob("*.npz"))):
-        print(f"going on: {done} of {len(starts)} batches are computed", flush=True)
-    for start in tqdm(starts[distributed.rank() :: distributed.world()], "features", disable=None):
-        if (part := parts / f"{start:09}.npz").exists():
+    bounds = [(start, min(start + batch_size, len(names))) for start in range(0, len(names), batch_size)]
+    of_batches = [slice(*bound) for bound in bounds]  # and each to its pictures
+    paths = [parts / f"{_digest([[str(name) for name in names[i]], list(stamps[i])])}.npz" for i in of_batches]
+    if done := sum(path.exists() for path in paths):
+        print(f"going on: {done} of {len(paths)} batches are computed", flush=True)
+    mine = slice(distributed.rank(), None, distributed.world())
+    for (start, stop), part in tqdm(list(zip(bounds, paths, strict=True))[mine], "features", disable=None):
+        if part.exists():
             continue
         begin = time.perf_counter()
-        found = read(start, min(start + batch_size, len(names)))
+        found = read(start, stop)
         usable = [pixels for pixels, _ in found if pixels is not None]
         features = extract(model, torch.from_numpy(np.stack(usable)), device, about["amp"]) if usable else np.empty(0)
         with written_whole(part) as beside, open(beside, "wb") as file:
             reasons = np.array([reason for _, reason in found])
             np.savez(file, features=features, reasons=reasons, seconds=time.perf_counter() - begin)
     distributed.barrier()
-    found = _join(output, parts, np.asarray(names), about) if distributed.rank() == 0 else None
+    found = _join(output, paths, np.asarray(names), about) if distributed.rank() == 0 else None
     distributed.barrier()
     return found or read_features(output)
 
 
-def _join(output: Path, parts: Path, names: np.ndarray, about: dict[str, Any]) -> Features:
-    loaded = [dict(np.load(part)) for part in sorted(parts.glob("*.npz"))]
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _join(output: Path, paths: list[Path], names: np.ndarray, about: dict[str, Any]) -> Features:
+    loaded = [dict(np.load(path)) for path in paths]
     reasons = np.concatenate([part["reasons"] for part in loaded])
     usable = reasons == ""
     if not usable.any():
-        shutil.rmtree(parts)
+        shutil.rmtree(paths[0].parent)
         raise UserError(f"none of the {len(names)} pictures can be used; {names[0]}: {reasons[0]}")
     features = np.concatenate([part["features"] for part in loaded if len(part["features"])])
     about = about | {"seconds": float(sum(part["seconds"] for part in loaded))}
     found = Features(names[usable], features, names[~usable], reasons[~usable], about)
     with written_whole(output) as beside, open(beside, "wb") as file:
         np.savez(file, **found._asdict() | {"about": np.array(json.dumps(about))})
-    shutil.rmtree(parts)
+    shutil.rmtree(paths[0].parent)
     return found
 
 
@@ -331,12 +155,54 @@ def read_features(path: str | Path) -> Features:
         raise UserError(f"{path} is not a feature file of this project: {str(error).splitlines()[0]}") from error
 
 
+# --- of a data set, computed once -----------------------------------------------------------------------------------
+def load_features(
+    model: nn.Module,
+    pictures: data_set.Pictures,
+    processed: Path,
+    *,
+    model_name: str,
+    weights: str,
+    cut: str,
+    image_size: int,
+    amp: bool | None,
+    device: torch.device,
+) -> Features:
+    """Features of `pictures`, row by row, from a file under `processed`, which is computed where need be.
+
+    `about["seconds"]` is what computing them took. The network is left as it was.
+    """
+    name = trained_part(model, cut)
+    part = model.get_submodule(name)
+    body = cut_off(model, cut)
+    about = describe(body, model_name, weights, cut, image_size, amp) | {"pictures": pictures.stamp}
+    side, digits = about["transform"]["side"], about["weights_sha256"][:12]
+    path = processed / f"features_{model_name}_{cut}_{side}_{digits}.npz"
+    found = None
+    if path.is_file():
+        found = read_features(path)
+        fits = {key: found.about.get(key) for key in about} == about
+        found = found if fits and list(found.names) == list(pictures.img_ids) else None
+    if found is None:
+        every = np.arange(len(pictures))
+
+        def read(start: int, stop: int) -> list[tuple[np.ndarray, str]]:
+            return [(pixels, "") for pixels in pictures.batch(every[start:stop]).numpy()]
+
+        found = write_features(path, pictures.img_ids, read, body, about, device)
+    print(f"features: {path} ({len(found.names)} pictures, computed in {found.about['seconds']:.2f} s)", flush=True)
+    model.set_submodule(name, part)
+    return found
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("folder", metavar="FOLDER", help="pictures, or a data set with images/")
+    flag("source", metavar="SOURCE", help="a folder, a tar, a list of paths, a picture, or a data set with images/")
     flag("--output", required=True, metavar="FILE.npz")
+    flag("--left_out", metavar="FILE", help="write the path of each file that is not used, and why")
+    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
     flag("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
     flag("--cut", default="published", choices=CUTS, help="before the head, or before its last layer")
@@ -349,29 +215,48 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def named_sources(source: str, left_out: Tell) -> tuple[list[Source], list[str]]:
+    """The pictures, and what the file calls them: img_id in a data set, the path in a folder, else the whole path."""
+    folder = Path(source)
+    if (folder / "datasets").is_dir() and (folder / "images").is_dir():
+        sources = list(list_sources(folder / "images", left_out))
+        return sources, [Path(each.path).stem for each in sources]
+    sources = list(list_sources(source, left_out))
+    return sources, [os.path.relpath(each.path, folder) if folder.is_dir() else each.path for each in sources]
+
+
 def main() -> None:
     args = parse_arguments()
+    check_outputs({"--output": args.output, "--left_out": args.left_out}, [args.source, args.weights])
     distributed.join(args.device)
     print_configuration(args, "features")
     seed_everything(args.seed)
     device = select_device(args.device)
-    folder = Path(args.folder)
-    data_set = (folder / "datasets").is_dir() and (folder / "images").is_dir()  # then a name is an img_id
-    paths = list_pictures(folder / "images" if data_set else folder)
-    names = [path.stem if data_set else str(path.relative_to(folder)) for path in paths]
-    model = backbone(args.model_name, args.weights, args.cut).to(device)
-    side = transforms.stored_side(args.image_size)
-    check_size(model, side)
+    mine = alone(args.output, args.left_out) if distributed.rank() == 0 else contextlib.nullcontext()
+    with mine, LeftOut(args.left_out) as left_out:
+        sources, names = named_sources(args.source, left_out)
+        model = backbone(args.model_name, args.weights, args.cut).to(device)
+        side = transforms.stored_side(args.image_size)
+        check_size(model, side)
+        truncated = 0
 
-    def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
-        return [(pixels, why) for _, pixels, _, why in decoded(paths[start:stop], side, args.num_workers)]
+        def read(start: int, stop: int) -> list[tuple[np.ndarray | None, str]]:
+            nonlocal truncated
+            found = list(decoded(sources[start:stop], side, args.num_workers, args.max_pixels))
+            truncated += sum(each.note != "" for each in found)
+            return [(each.pixels, each.fault) for each in found]
 
-    about = describe(model, args, args.cut)
-    found = write_features(args.output, names, read, model, about, device, args.batch_size)
-    for name, reason in zip(found.left_out, found.reasons, strict=True):
-        print(f"  left out: {name}: {reason}")
+        about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
+        stamps = [f"{each.stamp} {args.max_pixels}" for each in sources]
+        found = write_features(args.output, names, read, model, about, device, args.batch_size, stamps)
+        for name, reason in zip(found.left_out, found.reasons, strict=True):
+            print(f"  left out: {name}: {reason}")
+            left_out(str(name), str(reason), UNREADABLE)
+    if truncated:
+        print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
     shape = "×".join(map(str, found.features.shape[1:]))
     print(f"{len(found.names)} pictures, {shape} features each → {args.output}")
+    print(left_out)
 
 
 if __name__ == "__main__":

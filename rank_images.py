@@ -2,13 +2,14 @@
 
     python rank_images.py --check_point outputs/siamese/best.pt SOURCE --output ranks.csv [--page ranks.html]
 
-SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line, or a picture. Tars, also
-those in a folder, are read where they lie, as img2dataset writes them (00000.tar with KEY.jpg, KEY.txt, KEY.json); a
-picture in one is called 00000.tar/KEY.jpg. The table holds path, score, percentile (0 to 100: the share of the ranker's
-training pictures that score lower) and the window x, y, w, h in pixels (empty for a ranker without one), the most viral
-first. Pictures that cannot be read are listed beside it with the reason. What has been scored is kept in a journal
-beside the table: killed and started again, the command goes on. `torchrun --nproc_per_node N rank_images.py …` shares
-the pictures out among N processes. Memory stays at some 300 bytes a picture.
+SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line (or a CSV file with a column
+`path`), or a picture; pictures/sources.py says what is read. The table holds path, score, percentile (0 to 100: the
+share of the ranker's training pictures that score lower) the window x, y, w, h in pixels (empty for a ranker
+without one) and p_above_median (the chance, 0 to 1, to be more viral than a random training picture), the most viral
+first. Pictures that cannot be read are listed beside it with the reason; --left_out lists
+all files that are not ranked. What has been scored is kept in a journal beside the table: killed and started again, the
+command goes on, and scores anew what has been replaced. `torchrun --nproc_per_node N rank_images.py …` shares the
+pictures out among N processes. Memory stays at some 300 bytes a picture.
 """
 
 from __future__ import annotations
@@ -18,19 +19,16 @@ import contextlib
 import csv
 import glob
 import hashlib
-import io
 import itertools
 import json
 import mmap
 import os
-import stat
-import tarfile
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,18 +37,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 import distributed
-from feature_extractor import PICTURE_SUFFIXES
+from calibration import p_above
+from device import autocast, select_device
+from locks import alone
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
+from pictures.decoder import MAX_PIXELS, UnusablePicture
+from pictures.left_out import UNREADABLE, LeftOut
+from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
 from siamese_net import SiameseNet, boxes, from_checkpoint
-from transforms import UnusablePicture, decode, to_device, to_square
+from transforms import to_device
 from utils import (
     UserError,
     at_least,
-    autocast,
+    check_outputs,
     print_configuration,
+    rows_written,
     run_main,
-    select_device,
     sha256,
     write_text,
     written_whole,
@@ -58,190 +61,33 @@ from utils import (
 
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h"]
 BATCH = 64  # pictures that the network sees at once
-CHUNK = 8  # pictures that a thread decodes before it looks for more
+EVEN = 16  # pictures that a kernel computes alike wherever they stand: no more than its tile holds, and whole tiles
 ON_PAGE = 2000  # pictures that a page shows at most: the most and least viral
-LARGEST = 500_000_000  # bytes of a picture in a tar: it is read into memory whole
-
-
-# --- where the pictures are -----------------------------------------------------------------------------------------
-class Source(NamedTuple):
-    """A picture: what it is called, the file that holds it, and where in it (size −1: the whole file is the picture).
-
-    What cannot even be listed has a `fault`.
-    """
-
-    path: str
-    file: str
-    offset: int = 0
-    size: int = -1
-    fault: str = ""
-
-
-def list_sources(source: str) -> Iterator[Source]:
-    """The pictures of a folder, a tar, a text list of any of these, or one picture; none is held longer than needed."""
-    if not os.path.exists(source):
-        raise UserError(f"{source} does not exist")
-    if os.path.isdir(source):
-        return _in_folder(source)
-    if _suffix(source) == ".tar" or _suffix(source) in PICTURE_SUFFIXES:
-        return _in_file(source)
-    return itertools.chain.from_iterable(_in_file(line) for line in _lines(source))
-
-
-def count_sources(source: str) -> int | None:
-    """How many pictures there are, for the bar; None where it takes reading tars to know."""
-    count = 0
-    for name in _files(source) if os.path.isdir(source) else _lines(source) if _is_list(source) else [source]:
-        if _suffix(name) == ".tar":
-            return None
-        count += 1
-    return count
-
-
-def _is_list(source: str) -> bool:
-    return _suffix(source) not in {".tar", *PICTURE_SUFFIXES}
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
-
-
-def _lines(path: str) -> Iterator[str]:
-    """The lines of a text list, whatever bytes the names are made of; empty ones are left out."""
-    with open(path, "rb") as file:
-        if b"\0" in file.read(4096):
-            raise UserError(f"{path} is neither a folder, a tar, a picture nor a text list of them")
-        file.seek(0)
-        for line in file:
-            if name := os.fsdecode(line.rstrip(b"\r\n")).strip():
-                yield name
-
-
-def _in_file(path: str) -> Iterator[Source]:
-    if os.path.isdir(path):
-        yield from _in_folder(path)
-    elif _suffix(path) == ".tar":
-        yield from _in_tar(path)
-    else:
-        yield Source(path, path)
-
-
-def _in_folder(folder: str) -> Iterator[Source]:
-    for path in _files(folder):
-        if path.endswith(os.sep):
-            yield Source(path, path, fault="the folder cannot be opened")
-        else:
-            yield from _in_file(path)
-
-
-def _files(folder: str) -> Iterator[str]:
-    """Pictures and tars under a folder by name, files before folders; one that cannot be opened ends in a slash."""
-    files, folders = [], []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                elif (_suffix(entry.name) == ".tar" or _suffix(entry.name) in PICTURE_SUFFIXES) and entry.is_file():
-                    files.append(entry.name)
-    except OSError:
-        yield os.path.join(folder, "")
-        return
-    yield from (os.path.join(folder, name) for name in sorted(files))
-    for name in sorted(folders):
-        yield from _files(os.path.join(folder, name))
-
-
-def _in_tar(path: str) -> Iterator[Source]:
-    """The pictures of a tar, by where they lie in it: nothing is unpacked, so a member's name can do no harm."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                tar.members = []  # else it keeps every member that it has passed
-                if member.isreg() and _suffix(member.name) in PICTURE_SUFFIXES:
-                    yield Source(f"{path}/{member.name}", path, member.offset_data, member.size)
-            tar.fileobj.seek(tar.offset)  # tarfile stops at a damaged header without a word
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no header and no end at byte {tar.offset:,}")
-    except (OSError, tarfile.TarError) as error:  # what lies before the damage is ranked
-        yield Source(path, path, fault=f"broken tar: {error}")
-
-
-def read(source: Source) -> Any:
-    """Decode a picture. Raises UnusablePicture with the reason."""
-    if source.fault:
-        raise UnusablePicture(source.fault)
-    if source.size < 0:
-        if not _is_regular(source.file):  # a pipe would wait for ever
-            raise UnusablePicture("not a file" if os.path.exists(source.file) else "no such file")
-        return decode(source.file)
-    if source.size > LARGEST:
-        raise UnusablePicture(f"{source.size:,} bytes are more than {LARGEST:,}")
-    try:
-        with open(source.file, "rb") as file:
-            file.seek(source.offset)
-            content = file.read(source.size)
-    except OSError as error:
-        raise UnusablePicture(f"broken: {error}") from error
-    if len(content) < source.size:
-        raise UnusablePicture("broken: the tar ends in it")
-    return decode(io.BytesIO(content))
-
-
-def _is_regular(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-# --- decoding, ahead of the network ---------------------------------------------------------------------------------
-class Decoded(NamedTuple):
-    source: Source
-    pixels: np.ndarray | None  # (3, side, side) uint8; None for one that cannot be read
-    size: tuple[int, int]  # width and height of the picture itself
-    fault: str
-
-
-def decode_one(source: Source, side: int) -> Decoded:
-    try:
-        picture = read(source)
-        return Decoded(source, to_square(picture, side), picture.size, "")
-    except UnusablePicture as fault:
-        return Decoded(source, None, (0, 0), str(fault))
-
-
-def decoded(sources: Iterable[Source], side: int, num_workers: int, ahead: int = 2 * BATCH) -> Iterator[Decoded]:
-    """The pictures in the order of the sources, decoded by threads that are `ahead` pictures ahead at most."""
-    sources, waiting = iter(sources), deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-
-        def submit() -> None:
-            if chunk := list(itertools.islice(sources, CHUNK)):
-                waiting.append(pool.submit(lambda: [decode_one(source, side) for source in chunk]))
-
-        for _ in range(-(-ahead // CHUNK)):
-            submit()
-        while waiting:
-            done = waiting.popleft().result()
-            submit()
-            yield from done
 
 
 # --- scoring --------------------------------------------------------------------------------------------------------
 def score_all(
-    model: SiameseNet, sources: Iterable[Source], side: int, num_workers: int, amp: bool | None
+    model: SiameseNet,
+    sources: Iterable[Source],
+    side: int,
+    num_workers: int,
+    amp: bool | None,
+    max_pixels: int = MAX_PIXELS,
+    total: int | None = None,
 ) -> Iterator[list[list]]:
-    """Journal rows, batch by batch: [path, score, box or None, file, offset, size] or [path, None, fault].
+    """Journal rows, batch by batch: [path, score, box or None, file, offset, size, note, stamp], or
+    [path, None, fault, stamp].
 
-    A box is x, y, w, h in pixels. The rows of a batch are made while the device computes the next.
+    A box is x, y, w, h in pixels. The rows of a batch are made while the device computes the next. Where there are no
+    more than `total` pictures, less is computed in vain.
     """
-    pictures, before = decoded(sources, side, num_workers), None
+    pictures, before = decoded(sources, side, num_workers, max_pixels), None
+    multiple = EVEN if total is None else max(1, min(EVEN, total))
     while batch := list(itertools.islice(pictures, BATCH)):
-        if faults := [[each.source.path, None, each.fault] for each in batch if each.pixels is None]:
+        if faults := [[each.source.path, None, each.fault, each.source.stamp] for each in batch if each.pixels is None]:
             yield faults
         if usable := [each for each in batch if each.pixels is not None]:
-            now = usable, *launch(model, usable, amp)
+            now = usable, *launch(model, usable, amp, multiple)
             if before:
                 yield rows_of(*before)
             before = now
@@ -249,12 +95,18 @@ def score_all(
         yield rows_of(*before)
 
 
-def launch(model: SiameseNet, batch: list[Decoded], amp: bool | None) -> tuple[Tensor, Tensor | None]:
-    """Scores and windows of a batch, on the device, where they may still be computing."""
+def launch(model: SiameseNet, batch: list[Decoded], amp: bool | None, multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Scores and windows of a batch, on the device, where they may still be computing.
+
+    The batch is filled up to a multiple: then a picture's score does not depend, in its last bits, on how many others
+    were scored with it, and a run that went on after a kill writes what an undisturbed one writes.
+    """
     device = next(model.parameters()).device
-    pixels = torch.from_numpy(np.stack([each.pixels for each in batch]))
+    pixels = np.zeros((-(-len(batch) // multiple) * multiple, *batch[0].pixels.shape), np.uint8)
+    np.stack([each.pixels for each in batch], out=pixels[: len(batch)])
     with autocast(device, amp):
-        return model.rank(to_device(pixels, device))
+        score, window = model.rank(to_device(torch.from_numpy(pixels), device))
+    return score[: len(batch)], None if window is None else window[: len(batch)]
 
 
 def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[list]:
@@ -262,24 +114,26 @@ def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[
     if window is not None:
         found = boxes(window, torch.tensor([each.size for each in batch])).numpy().round(1).tolist()
     return [
-        [each.source.path, value, box, *each.source[1:4]]
+        [each.source.path, value, box, *each.source[1:4], each.note, each.source.stamp]
         for each, value, box in zip(batch, score.double().tolist(), found, strict=True)
     ]
 
 
 # --- the journal: what has been scored, a JSON line a picture, so that any name fits on a line ----------------------
-def key(path: str) -> int:
-    """64 bits for a path: two of a million pictures have the same with a chance of 3 in 100 million."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "little")
+def key(path: str, stamp: str) -> int:
+    """64 bits for a path and the file that stood there: two of a million have the same with a chance of 3 in 100
+    million."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(f"{path}\0{stamp}"), digest_size=8).digest(), "little")
 
 
-def journal_rows(journal: Path) -> Iterator[tuple[int, list]]:
-    """(offset in bytes, row) of each whole line; a line torn by a kill is not one."""
+def journal_rows(journal: Path) -> Iterator[tuple[int, int, list]]:
+    """(offset in bytes, key, row) of each whole line; a line torn by a kill is not one."""
     offset = 0
     with open(journal, "rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                yield offset, json.loads(line)
+                row = json.loads(line)
+                yield offset, key(row[0], str(row[-1])), row
             offset += len(line)
 
 
@@ -288,57 +142,52 @@ def other_journals(journal: Path) -> list[Path]:
     return sorted(journal.parent.glob(f"{glob.escape(journal.stem)}.*.part"))
 
 
-def join_journals(journal: Path) -> None:
-    """Append the other processes' whole lines; after a kill in between a row stands there twice and counts once."""
-    with open(journal, "ab") as file:
-        for other in other_journals(journal):
-            with open(other, "rb") as lines:
-                file.writelines(line for line in lines if line.endswith(b"\n"))
-            file.flush()
-            other.unlink()
+def join_journals(journal: Path, with_faults: bool) -> None:
+    """One journal of all processes' whole lines; after a kill in between a row stands there twice and counts once.
+
+    Without faults where they are to be tried again: the picture, or who reads it, may have been mended.
+    """
+    others = other_journals(journal)
+    with written_whole(journal) as beside, open(beside, "wb") as file:
+        for each in [journal, *others]:
+            with open(each, "rb") if each.exists() else contextlib.nullcontext([]) as lines:
+                whole = (line for line in lines if line.endswith(b"\n"))
+                file.writelines(line for line in whole if with_faults or json.loads(line)[1] is not None)
+    for each in others:
+        each.unlink()
 
 
-def open_journal(journal: Path) -> set[int]:
-    """The keys of the pictures that it holds already; the torn line at its end is cut off."""
-    keys, end = set(), 0
-    if journal.exists():
-        for offset, row in journal_rows(journal):
-            keys.add(key(row[0]))
-            end = offset
-        with open(journal, "rb+") as file:
-            file.seek(end)
-            whole = file.readline().endswith(b"\n")
-            file.truncate(file.tell() if whole else end)
-    return keys
-
-
-def fill_journal(journal: Path, sources: Iterable[Source], rows: Callable, total: int | None) -> set[int]:
-    """Append the rows that `rows(sources)` makes of the pictures that no journal holds. Returns the keys of all.
+def fill_journal(
+    journal: Path, sources: Iterable[Source], rows: Callable, total: int | None, left_out: LeftOut
+) -> set[int]:
+    """Append the rows that `rows(sources)` makes of the pictures that the journal lacks. Returns the keys of all.
 
     Of several processes each has a journal of its own, and makes the rows of its share of the keys.
     """
-    others, number = other_journals(journal), distributed.rank()
-    journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
-    done, listed = open_journal(journal), set()
-    for other in others:
-        done.update(key(row[0]) for _, row in journal_rows(other))
-    distributed.barrier()  # all have read the journals before one of them grows
+    number = distributed.rank()
+    if number == 0:
+        join_journals(journal, with_faults=False)
+    distributed.barrier()
+    done, listed = {name for _, name, _ in journal_rows(journal)}, set()
+    distributed.barrier()  # all have read the journal before it grows
     if done:
         print(f"going on: {len(done)} pictures are scored")
 
     def left() -> Iterator[Source]:
         """Each picture once, and none that is done."""
         for source in sources:
-            if (name := key(source.path)) not in listed:
-                listed.add(name)
-                if name in done:
-                    done.discard(name)
-                    bar.update()
-                elif name % distributed.world() == number:
-                    yield source
-            elif total:
+            if (name := key(source.path, source.stamp)) in listed:
+                left_out(source.path, "named twice")
+                bar.update(1 if total else 0)
+                continue
+            listed.add(name)
+            if name in done:
+                done.discard(name)
                 bar.update()
+            elif name % distributed.world() == number:
+                yield source
 
+    journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
     with open(journal, "a", encoding="ascii") as file, tqdm(None, "ranking", total, disable=None) as bar:
         for batch in rows(left()):
             file.writelines(json.dumps(row) + "\n" for row in batch)
@@ -360,9 +209,15 @@ class Ranks(NamedTuple):
         """Rows of COLUMNS from `start` to `stop`, each followed by its Source."""
         with open_lines(self.journal) as line:
             for offset, score in zip(self.offsets[start:stop], self.scores[start:stop], strict=True):
-                path, _, box, *place = line(offset)
+                path, _, box, *place, _, stamp = line(offset)
                 percentile = np.searchsorted(self.against, score) / len(self.against) * 100
-                yield [path, float(score), round(float(percentile), 1), *(box or [None] * 4), Source(path, *place)]
+                yield [
+                    path,
+                    float(score),
+                    round(float(percentile), 1),
+                    *(box or [None] * 4),
+                    Source(path, *place, stamp),
+                ]
 
 
 @contextlib.contextmanager
@@ -383,49 +238,40 @@ def in_order(journal: Path, offsets: np.ndarray, scores: np.ndarray) -> np.ndarr
     return order
 
 
-def rank(journal: Path, listed: set[int], train_scores: np.ndarray | None, unreadable: Path) -> tuple[Ranks, int]:
+def rank(
+    journal: Path, listed: set[int], train_scores: np.ndarray | None, unreadable: Path, left_out: LeftOut
+) -> tuple[Ranks, int]:
     """Order what the journal holds of the pictures `listed`, each once; write the unreadable ones to a file of theirs.
 
-    Returns the ranks and how many cannot be read; that file is removed where there are none.
+    Returns the ranks and how many pictures are truncated though whole. That file is removed where there is none.
     """
-    offsets, scores, faults, left = array("q"), array("d"), 0, set(listed)
-    with written_whole(unreadable) as beside, _csv_file(beside) as file:
-        writer = csv_writer(file, ["path", "reason"])
-        for offset, (path, score, *rest) in journal_rows(journal):
-            if (name := key(path)) not in left:
+    offsets, scores, left, truncated = array("q"), array("d"), set(listed), 0
+    with rows_written(unreadable, ["path", "reason"]) as write:
+        for offset, name, (path, score, *rest) in journal_rows(journal):
+            if name not in left:
                 continue  # no longer among the sources, or there twice
             left.discard(name)
             if score is None:
-                writer([path, rest[0]])
-                faults += 1
+                write([path, rest[0]])
+                left_out(path, rest[0], UNREADABLE)
             else:
                 offsets.append(offset)
                 scores.append(score)
-    if not faults:
+                truncated += bool(rest[-2])
+    if not left_out.counts[UNREADABLE]:
         unreadable.unlink()
     offsets, scores = np.frombuffer(offsets, np.int64), np.frombuffer(scores, np.float64)
     order = in_order(journal, offsets, scores) if len(scores) else np.zeros(0, int)
     against = np.sort(scores if train_scores is None else train_scores)
-    return Ranks(journal, offsets[order], scores[order], against), faults
+    return Ranks(journal, offsets[order], scores[order], against), truncated
 
 
-def write_table(ranks: Ranks, output: Path) -> None:
-    with written_whole(output) as beside, _csv_file(beside) as file:
-        writer = csv_writer(file, COLUMNS)
-        for row in ranks.rows():
-            writer(row[:-1])
-
-
-def csv_writer(file: io.TextIOWrapper, columns: list[str]) -> Callable[[list], Any]:
-    """A function that writes rows under a header; csv itself would leave a carriage return in a name unquoted."""
-    plain, quoted = (csv.writer(file, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-    plain.writerow(columns)
-    return lambda row: (quoted if "\r" in row[0] else plain).writerow(row)
-
-
-def _csv_file(path: Path) -> io.TextIOWrapper:
-    """Names are written as the bytes that they are on the disk."""
-    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
+def write_table(ranks: Ranks, output: Path, temperature: float | None) -> None:
+    """COLUMNS, and p_above_median: the chance to beat a random training picture, empty without a temperature."""
+    chances = itertools.repeat("") if temperature is None else chances_of(ranks, temperature)
+    with rows_written(output, [*COLUMNS, "p_above_median"]) as write:
+        for row, chance in zip(ranks.rows(), chances, strict=False):
+            write([*row[:-1], chance])
 
 
 def ends(ranks: Ranks, n: int) -> list[list]:
@@ -435,10 +281,18 @@ def ends(ranks: Ranks, n: int) -> list[list]:
     return [*itertools.islice(ranks.rows(), n), *deque(ranks.rows(len(ranks.scores) - n), n)]
 
 
-def write_page(ranks: Ranks, path: str, against: str, num_workers: int) -> None:
+def chances_of(ranks: Ranks, temperature: float, most: int = 10_000) -> Iterator[float]:
+    """Of each row the chance to be more viral than a random training picture; of many interpolated between `most`."""
+    scores = ranks.scores if len(ranks.scores) <= most else np.linspace(ranks.scores[-1], ranks.scores[0], most)
+    found = p_above(scores, ranks.against, temperature)
+    found = found if len(ranks.scores) <= most else np.interp(ranks.scores, scores, found)
+    return (round(float(chance), 4) for chance in found)
+
+
+def write_page(ranks: Ranks, path: str, against: str, num_workers: int, max_pixels: int = MAX_PIXELS) -> None:
     def one(row: list) -> tuple[list, str, tuple[int, int]] | None:
         try:
-            picture = read(row[-1])
+            picture = read(row[-1], max_pixels)
         except UnusablePicture:  # gone since it was scored
             return None
         return row[:-1], thumbnail(picture), picture.size
@@ -463,10 +317,12 @@ def print_ends(ranks: Ranks, against: str) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, a text list of paths, or a picture")
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
     parser.add_argument("--check_point", required=True, help="best.pt of a run of train_siamese.py")
     parser.add_argument("--output", default="ranks.csv", help="the table (default %(default)s)")
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
+    parser.add_argument("--left_out", metavar="FILE", help="write the path of each file that is not ranked, and why")
+    parser.add_argument("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     parser.add_argument("--device", default="auto")
     cores = os.cpu_count() or 1
     parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
@@ -476,48 +332,55 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    output = Path(args.output)
+    unreadable = output.with_name(f"{output.stem}.unreadable.csv") if output.name else output
+    outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}
+    check_outputs(outputs | {"--left_out": args.left_out}, [args.source, args.check_point])
     distributed.join(args.device)
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
     model, state = from_checkpoint(args.check_point)
-    model, side = model.to(device), state["transform"]["side"]
-    sources = list_sources(args.source)
-    if (first := next(sources, None)) is None:
-        raise UserError(f"{args.source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}, or .tar of them)")
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # The journal belongs to this checkpoint and no other.
-    journal = output.with_name(f".{output.name}.{sha256(args.check_point)[:12]}.part")
-    listed = fill_journal(
-        journal,
-        itertools.chain([first], sources),
-        lambda left: score_all(model, left, side, args.num_workers, args.amp),
-        count_sources(args.source),
-    )
-    distributed.barrier()
-    if distributed.rank():
-        return
-    join_journals(journal)
-    train_scores = state.get("train_scores")
-    unreadable = output.with_name(f"{output.stem}.unreadable.csv")
-    ranks, faults = rank(journal, listed, None if train_scores is None else train_scores.numpy(), unreadable)
-    if faults:
-        print(f"{faults} pictures cannot be read; the reasons are in {unreadable}:")
-        print_faults(unreadable)
-    if not len(ranks.scores):
+    model, side, total = model.to(device), state["transform"]["side"], count_sources(args.source)
+    mine = alone(output, unreadable, args.page) if distributed.rank() == 0 else contextlib.nullcontext()
+    with mine, LeftOut(args.left_out) as left_out:
+        # The journal belongs to this checkpoint and no other.
+        journal = output.with_name(f".{output.name}.{sha256(args.check_point)[:12]}.part")
+        limits = args.max_pixels, total
+        listed = fill_journal(
+            journal,
+            list_sources(args.source, left_out),
+            lambda left: score_all(model, left, side, args.num_workers, args.amp, *limits),
+            total,
+            left_out,
+        )
+        distributed.barrier()
+        if distributed.rank():
+            return
+        join_journals(journal, with_faults=True)
+        train_scores = state.get("train_scores")
+        train_scores = None if train_scores is None else train_scores.numpy()
+        ranks, truncated = rank(journal, listed, train_scores, unreadable, left_out)
+        print_faults(unreadable, left_out.counts[UNREADABLE])
+        if not len(ranks.scores):
+            journal.unlink()
+            raise UserError(f"none of the {len(listed)} pictures of {args.source} can be read (see {unreadable})")
+        write_table(ranks, output, None if train_scores is None else state.get("temperature"))
+        against = "pictures ranked here" if train_scores is None else "training pictures"
+        print_ends(ranks, against)
+        if args.page:
+            write_page(ranks, args.page, against, args.num_workers, args.max_pixels)
         journal.unlink()
-        raise UserError(f"none of the {faults} pictures of {args.source} can be read (see {unreadable})")
-    write_table(ranks, output)
-    against = "pictures ranked here" if train_scores is None else "training pictures"
-    print_ends(ranks, against)
-    if args.page:
-        write_page(ranks, args.page, against, args.num_workers)
-    journal.unlink()
+    if truncated:
+        print(f"{truncated} of the pictures ranked are truncated at their end; their pixels are whole")
     print(f"{len(ranks.scores)} pictures ranked → {output}" + (f", {args.page}" if args.page else ""))
+    print(left_out)
 
 
-def print_faults(unreadable: Path) -> None:
-    """The first few."""
+def print_faults(unreadable: Path, count: int) -> None:
+    """How many there are, and the first few."""
+    if not count:
+        return
+    print(f"{count} pictures cannot be read; the reasons are in {unreadable}:")
     with open(unreadable, newline="", encoding="utf-8", errors="surrogateescape") as file:
         for path, reason in itertools.islice(csv.reader(file), 1, 6):
             print(f"  {path!r}: {reason}")

@@ -1,6 +1,7 @@
 """A sample community, drawn by code: pictures whose virality has a known cause, and the submissions they would get.
 
     python sample_data.py --output data/sample [--num_images 600] [--seed 0]         a few seconds, no network
+    python sample_data.py --output data/own --num_images 400 --as_dump               as a dump of Reddit's, in dump/
 
 The generative model
   latent     z ~ uniform(0, 1) for each picture, independent of everything else: how viral the picture is.
@@ -22,7 +23,8 @@ The noise ceiling is the share of pairs of pictures that the true latent puts in
 ranker could reach that read the cue without error. `noise_ceiling` computes it from truth.csv and data_set_iv.csv.
 
 Written: redditSubmissions.csv.gz in SNAP's format, images/<img_id>.jpg, datasets/truth.csv (img_id, latent, and the
-cue's box x,y,w,h in pixels), and sample.json with what was asked.
+cue's box x,y,w,h in pixels), and sample.json with what was asked. With --as_dump only the dump, its pictures and its
+truth (sample_dump.py says what they hold); there m ~ round(exp(0.1 + 2.1 z + N(0, 0.1))), some four posts a picture.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import csv
 import gzip
 import io
 import math
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,6 +43,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
+from sample_dump import write_dump
 from utils import UserError, print_configuration, run_main, write_csv, write_json, written_whole
 from virality import SNAP_COLUMNS
 
@@ -170,9 +174,14 @@ def _rgb(hue: float, saturation: float, value: float) -> Colour:
 
 
 # --- submissions ----------------------------------------------------------------------------------------------------
-def draw_submissions(rng: np.random.Generator, image_id: int, subreddit: str, latent: float) -> list[list[str]]:
-    """The submissions of one picture, as lines in SNAP's columns. The first goes to the picture's own subreddit."""
-    times = max(1, round(math.exp(0.9 + 3.0 * latent + rng.normal(0, 0.10))))
+def draw_submissions(
+    rng: np.random.Generator, image_id: int, subreddit: str, latent: float, rate: tuple[float, float] = (0.9, 3.0)
+) -> list[list[str]]:
+    """The submissions of one picture, as lines in SNAP's columns. The first goes to the picture's own subreddit.
+
+    `rate` is the logarithm of how many there are, at latent 0 and for each unit of the latent.
+    """
+    times = max(1, round(math.exp(rate[0] + rate[1] * latent + rng.normal(0, 0.10))))
     lines = []
     for nth in range(times):
         community = subreddit if nth == 0 or rng.random() < 2 / 3 else str(rng.choice(ELSEWHERE))
@@ -223,6 +232,19 @@ def make_sample(output: str | Path, num_images: int = 600, seed: int = 0) -> Non
     write_json(output / "sample.json", {"num_images": num_images, "seed": seed, "submissions": len(lines)})
 
 
+def make_dump(output: str | Path, num_images: int, seed: int, base_url: str) -> dict[str, object]:
+    """Draw a community into `output`/dump, as sample_dump.py says; its truth. Files of no host are at `base_url`."""
+    output, rng = Path(output), np.random.default_rng(seed)
+    pictures, lines = {}, []
+    with tempfile.TemporaryDirectory() as drawn:
+        for image_id in range(num_images):
+            subreddit, latent = str(rng.choice(SUBREDDITS)), float(rng.uniform())
+            pictures[image_id] = Path(drawn) / f"{image_id}.jpg"
+            draw_picture(rng, subreddit, latent)[0].save(pictures[image_id], quality=88)
+            lines += draw_submissions(rng, image_id, subreddit, latent, rate=(0.1, 2.1))
+        return write_dump(output / "dump", pictures, lines, seed, base_url)
+
+
 def _write_submissions(path: Path, lines: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([SNAP_COLUMNS, *lines])
@@ -246,6 +268,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", default="data/sample", metavar="FOLDER")
     parser.add_argument("--num_images", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--as_dump", action="store_true", help="write the community as a dump of Reddit's, with a truth"
+    )
+    parser.add_argument("--base_url", default="https://pictures.example.org", help="where the dump's other files are")
     args = parser.parse_args()
     if args.num_images < 10:
         raise UserError(f"--num_images {args.num_images}: at least 10 are needed for three splits")
@@ -255,6 +281,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     print_configuration(args, "sample community")
+    if args.as_dump:
+        truth = make_dump(args.output, args.num_images, args.seed, args.base_url)
+        print(f"{args.num_images} pictures, {truth['posts']} posts → {args.output}/dump")
+        return
     make_sample(args.output, args.num_images, args.seed)
     print(f"{args.num_images} pictures and their submissions → {args.output}")
 

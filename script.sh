@@ -8,11 +8,16 @@
 #
 # Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, demo, table, test. In a chain a step
 # is skipped when its output is there and its command and inputs are unchanged; named by its verb it always runs.
-# Extra flags for the training steps: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
+# Extra flags: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
+#              DOWNLOAD_FLAGS="--contact you@example.org --archive" bash script.sh reddit
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+sha() { # hashes as sha256sum prints them, which macOS lacks
+  if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
+}
+
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 
 set_up() { # a .venv of our own unless one is active, and what the requirements file named by $1 pins
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
@@ -20,7 +25,7 @@ set_up() { # a .venv of our own unless one is active, and what the requirements 
     # shellcheck disable=SC1091
     source .venv/bin/activate
   fi
-  local stamp="${VIRTUAL_ENV:-$CONDA_PREFIX}/.image-virality-$1-$(cat requirements*.txt | sha256sum | cut -c1-16)"
+  local stamp="${VIRTUAL_ENV:-$CONDA_PREFIX}/.image-virality-$1-$(cat requirements*.txt | sha | cut -c1-16)"
   [ -e "$stamp" ] && return
   echo "== set-up: installing $1 (torch is large: some minutes)"
   python -m pip install --quiet --disable-pip-version-check -r "$1"
@@ -33,7 +38,7 @@ step() {
   shift 3
   stamp="$OUT/.steps/$name"
   # shellcheck disable=SC2086
-  key=$({ echo "$@"; [ -z "$inputs" ] || sha256sum $inputs; } | sha256sum)
+  key=$({ echo "$@"; [ -z "$inputs" ] || sha $inputs; } | sha)
   if [ "$CHAIN" = 1 ] && [ -e "$output" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
     echo "== $name: done before ($output)"
     return
@@ -58,7 +63,8 @@ sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --out
 
 download() { # exit 1: some pictures may still come; the chain goes on with those that are here
   local status=0
-  step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA" || status=$?
+  # shellcheck disable=SC2086
+  step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA" ${DOWNLOAD_FLAGS:-} || status=$?
   [ "$status" -le 1 ] || exit "$status"
   [ "$status" = 0 ] || echo "== download: some pictures may still come; run it again later"
 }
@@ -85,7 +91,7 @@ classifier() { # on the Reddit data the four networks, whose comparison chooses 
 
 compare() {
   # shellcheck disable=SC2086
-  step compare "$OUT/choice.json" "$CLASSES" train_classifier.py --compare --data_path "$DATA" \
+  step compare "$OUT/choice.json" "$CLASSES" -m studies.comparison --data_path "$DATA" \
     --save_dir "$OUT" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
 }
 
@@ -106,7 +112,7 @@ rank() { # the held-out pictures, by the ranker of type 1
     --check_point "$run/best.pt" --output "$OUT/ranks.csv" --page "$OUT/leaderboard.html"
 }
 
-report() { python summary.py "$OUT"; }
+report() { python -m pages.summary "$OUT"; }
 
 demo() { # the game and your own pictures, in a browser
   set_up requirements-demo.txt
@@ -122,7 +128,7 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
         --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type" ${SIAMESE_FLAGS:-}
     done
   done
-  python summary.py "$OUT/table"
+  python -m pages.summary "$OUT/table"
 }
 
 everything() { # $1: how the pictures come, `sample` or `download`

@@ -14,25 +14,81 @@ for it. Windows do without: they would lie on what decides less often.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VGG, AlexNet, DenseNet
 
 import distributed
 import transforms
-from feature_extractor import he_initialised, load_network
+from backbones import Geometry, channels_of, feature_map, geometry, he_initialised, load_network
+from device import without_autocast
 from losses import BoundaryPenalty
-from utils import UserError, load_checkpoint, without_autocast
+from utils import UserError, load_checkpoint
 
-RANKERS = ("alexnet", "densenet")
-RECIPES = ("modern", "singh2016")
 START_SCALE = 0.33  # Singh & Lee 2016, section 3.1
 SCALE_PACE = 0.05  # the scale's output is multiplied by it: it moves slower than the translation
-WIDE, NARROW = 0.6, 0.4  # the modern window's half side at the first epoch and once it has shrunk; the picture's is 1
-NOISE = 0.1  # standard deviation of the modern window's centre while it explores, the picture's half side being 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The ideas that make a ranker and its training, as values. `dataclasses.replace` changes one of them.
+
+    Half sides and the standard deviation of the noise are in units of the picture's half side.
+    """
+
+    name: str
+    locnet: Literal["attention", "regression"] = "attention"  # softmax over the map, or three regressed numbers
+    head: Literal["small", "fc7"] = "small"  # on pooled convolutions, or one linear layer on fc7
+    shared: bool = True  # attention: LocNet points on the ranker's own convolutions, not on a copy of them
+    glimpse: bool = True  # attention: what LocNet's attention lies on is ranked as well
+    wide: float = 0.6  # attention: the window's half side at the first epoch …
+    narrow: float = 0.4  # … and once it has shrunk
+    noise: float = 0.1  # attention: standard deviation of the window's centre while it explores
+    settled: float = 0.6  # share of the epochs after which the window is narrow and without noise
+    resolution: float = 0.75  # side of what RankNet sees, as a share of --image_size
+    ten_crops: bool = False  # the score of a picture is the mean over ten crops
+    two_stages: bool = False  # type 1 first; its LocNet starts type 2
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    warm_up: float = 0.15  # share of the steps with a growing rate, before a cosine to nothing; 0: a constant rate
+    clip_norm: float = 1.0  # the largest norm of a step's gradient; 0: any
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+
+
+RECIPES = {
+    "modern": Recipe("modern"),
+    # Singh & Lee 2016, sections 3 and 4.
+    "singh2016": Recipe(
+        "singh2016", locnet="regression", head="fc7", shared=False, glimpse=False, resolution=1.0, ten_crops=True,
+        two_stages=True, optimiser="sgd", warm_up=0, clip_norm=0, epochs=400, batch_size=25, learning_rate=1e-3,
+    ),
+}  # fmt: skip
+
+
+def named_recipe(recipe: str | Recipe) -> Recipe:
+    """A recipe by its name, or itself. Raises UserError for an unknown name, listing the known ones."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise UserError(f"--recipe {recipe!r} is unknown; known are {', '.join(RECIPES)}")
+    return RECIPES[recipe]
+
+
+def recipe_of(state: dict[str, Any]) -> Recipe:
+    """The recipe of a checkpoint; older ones hold its name alone."""
+    values = state.get("recipe")
+    if values is None:
+        return named_recipe(state["config"]["recipe"])
+    if unknown := set(values) - {field.name for field in fields(Recipe)}:
+        raise UserError(f"the checkpoint's recipe has values that this version does not know: {', '.join(unknown)}")
+    return Recipe(**values)
 
 
 class LocNet(nn.Module):
@@ -68,20 +124,24 @@ class AttentionLocNet(nn.Module):
     attention directly where the gradient through the window is still faint.
     """
 
-    def __init__(self, features: nn.Module, channels: int, stride: int, first: float) -> None:
+    def __init__(self, features: nn.Module, geometry: Geometry, recipe: Recipe) -> None:
         super().__init__()
-        self.features, self.stride, self.first = features, stride, first
-        self.attend = _calm(nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1)))
-        self.register_buffer("scale", torch.tensor(WIDE))
-        self.register_buffer("noise", torch.tensor(NOISE))
+        self.features, self.stride, self.first, self.recipe = features, geometry.stride, geometry.first, recipe
+        self.attend = _calm(
+            nn.Sequential(nn.Conv2d(geometry.channels, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 2, 1))
+        )
+        self.register_buffer("scale", torch.tensor(recipe.wide))
+        self.register_buffer("noise", torch.tensor(recipe.noise))
 
     def set_progress(self, progress: float) -> None:
         """Shrink the window and calm its noise; `progress` runs from 0 to 1 over the training."""
-        self.scale.fill_(NARROW + (WIDE - NARROW) * max(0.0, 1 - progress))
-        self.noise.fill_(NOISE * max(0.0, 1 - progress))
+        left = max(0.0, 1 - progress)
+        self.scale.fill_(self.recipe.narrow + (self.recipe.wide - self.recipe.narrow) * left)
+        self.noise.fill_(self.recipe.noise * left)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        return _exactly(self._window, self.features(pictures), pictures.shape)
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        window, glimpse = _exactly(self._window, self.features(pictures), pictures.shape)
+        return window, glimpse if self.recipe.glimpse else None
 
     def _window(self, features: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """Features of pictures of this shape → windows and glimpse scores."""
@@ -123,30 +183,26 @@ class SiameseNet(nn.Module):
         model_name: str = "alexnet",
         model_type: int = 1,
         weights: str = "imagenet",
-        recipe: str = "modern",
+        recipe: str | Recipe = "modern",
         image_size: int = 224,
         batch_norm: bool | None = None,
     ) -> None:
-        """`batch_norm`: normalise after each of AlexNet's convolutions (recipe modern, type 0); by default where the
+        """`batch_norm`: normalise after each of AlexNet's convolutions (small head, type 0); by default where the
         weights are none, for pretrained ones were learned without."""
         super().__init__()
-        if model_name not in RANKERS:
-            raise UserError(f"--model_name {model_name!r} has no ranker; known are {', '.join(RANKERS)}")
-        self.model_type, self.recipe, self.image_size = model_type, recipe, image_size
+        self.model_type, self.recipe, self.image_size = model_type, named_recipe(recipe), image_size
         # A window of 0.4 of a picture holds no more than this many pixels of it; singh2016 magnifies it to the whole.
         # AlexNet's poolings need 63.
-        self.window_size = max(64, round(image_size * 0.75)) if recipe == "modern" else image_size
-        if recipe == "modern":
-            batch_norm = weights == "none" if batch_norm is None else batch_norm
-            self.ranknet, self.locnet = _modern(model_name, model_type, weights, batch_norm)
-        else:
-            self.ranknet, self.locnet = _singh2016(model_name, model_type, weights)
+        self.window_size = max(64, round(image_size * self.recipe.resolution))
+        batch_norm = weights == "none" if batch_norm is None else batch_norm
+        self.ranknet = _ranknet(model_name, model_type, weights, self.recipe, batch_norm)
+        self.locnet = _locnet(self.ranknet, model_name, weights, self.recipe) if model_type else None
         self.to(memory_format=torch.channels_last)  # on a CPU AlexNet trains 4 to 30 % faster
 
     def score(self, pictures: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Pictures (n, 3, h, w), normalised → scores (n,), windows (n, 3: s, t_x, t_y) and glimpse scores (n,).
 
-        No window for type 0; no glimpse for type 0 and for recipe singh2016.
+        No window for type 0; no glimpse for type 0 and where the recipe has none.
         """
         if self.locnet is None:
             return self.ranknet(pictures), None, None
@@ -163,10 +219,10 @@ class SiameseNet(nn.Module):
     def rank(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Kept pictures (n, 3, s, s), uint8 → scores (n,) and windows on the whole pictures (n, 3; None for type 0).
 
-        Modern: of the whole picture. singh2016: the mean score over ten crops.
+        Of the whole picture, or where the recipe says so the mean score over ten crops.
         """
         self.eval()
-        if self.recipe == "modern":
+        if not self.recipe.ten_crops:
             return self.score(transforms.whole(batch))[:2]
         crops = transforms.ten_crops(batch, self.image_size)
         window = self.locnet(transforms.whole(batch))[0] if self.locnet else None
@@ -180,40 +236,47 @@ class SiameseNet(nn.Module):
 def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
     """The ranker of a checkpoint, ready to `rank`, and all that the checkpoint holds. Raises UserError."""
     state = load_checkpoint(path, "siamese")
-    names = ("model_name", "model_type", "recipe", "image_size")
-    config = {name: state["config"][name] for name in names}
-    model = SiameseNet(weights="none", batch_norm=state["config"]["weights"] == "none", **config)
+    config = {name: state["config"][name] for name in ("model_name", "model_type", "image_size")}
+    batch_norm = state["config"]["weights"] == "none"
+    model = SiameseNet(weights="none", batch_norm=batch_norm, recipe=recipe_of(state), **config)
     model.load_state_dict(state["model"])
     return model.eval(), state
 
 
-def _singh2016(model_name: str, model_type: int, weights: str) -> tuple[RankNet, LocNet | None]:
-    """AlexNet up to fc7 (4096), or DenseNet-121 pooled to 2×2 (1024·4), and one linear layer; LocNet on its own map."""
-    model = load_network(model_name, weights)
-    if model_name == "alexnet":  # dropout, fc6, ReLU, dropout, fc7, ReLU
-        extractor = nn.Sequential(model.features, model.avgpool, nn.Flatten(), *model.classifier[:6])
+def _ranknet(model_name: str, model_type: int, weights: str, recipe: Recipe, batch_norm: bool) -> RankNet:
+    """Head small: the feature map pooled to 3×3 under a head of one hidden layer. Head fc7: AlexNet up to fc7 (4096),
+    any other network's map pooled to 2×2 (of DenseNet-121 1024·4), and one linear layer."""
+    model, views = load_network(model_name, weights, "published"), 2 if model_type == 2 else 1
+    features = feature_map(model, model_name)
+    # DenseNet applies its last ReLU outside of its features. After AlexNet's and VGG's pooling it changes nothing.
+    relu = nn.ReLU() if isinstance(model, AlexNet | VGG | DenseNet) else nn.Identity()
+    if recipe.head == "small":
+        if batch_norm and (model_name, model_type) == ("alexnet", 0):
+            features = _normalised(features)
+        extractor = nn.Sequential(features, relu, nn.AdaptiveAvgPool2d(3), nn.Flatten())
+        hidden = nn.Linear(channels_of(features) * 9 * views, 256)
+        layers = nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)
+        return RankNet(extractor, _calm(nn.Sequential(*layers)))
+    if isinstance(model, AlexNet):  # dropout, fc6, ReLU, dropout, fc7, ReLU
+        extractor, width = nn.Sequential(features, model.avgpool, nn.Flatten(), *model.classifier[:6]), 4096
     else:
-        extractor = nn.Sequential(model.features, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    score = nn.Linear(4096 * _views(model_type), 1)
+        extractor = nn.Sequential(features, relu, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        width = channels_of(features) * 4
+    score = nn.Linear(width * views, 1)
     nn.init.xavier_uniform_(score.weight)
     nn.init.zeros_(score.bias)
-    locnet = LocNet(load_network(model_name, weights).features, _channels(model_name)) if model_type else None
-    return RankNet(extractor, score), locnet
+    return RankNet(extractor, score)
 
 
-def _modern(model_name: str, model_type: int, weights: str, batch_norm: bool) -> tuple[RankNet, AttentionLocNet | None]:
-    """The convolutions, shared by both networks, pooled to 3×3 under a head of one hidden layer."""
-    features, channels = load_network(model_name, weights).features, _channels(model_name)
-    if batch_norm and model_name == "alexnet" and model_type == 0:
-        features = _normalised(features)
-    extractor = nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
-    hidden = nn.Linear(channels * 9 * _views(model_type), 256)
-    head = _calm(nn.Sequential(nn.Dropout(), hidden, nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(256, 1)))
-    if model_type == 0:
-        return RankNet(extractor, head), None
-    if model_name == "alexnet":  # without its last pooling, which would halve the map that the attention points on
-        return RankNet(extractor, head), AttentionLocNet(features[:-1], channels, stride=16, first=15.5)
-    return RankNet(extractor, head), AttentionLocNet(features, channels, stride=32, first=14.5)
+def _locnet(ranknet: RankNet, model_name: str, weights: str, recipe: Recipe) -> LocNet | AttentionLocNet:
+    """Regression on a map of its own; attention on the ranker's convolutions, or on a copy of them."""
+    if recipe.locnet == "regression":
+        features = feature_map(load_network(model_name, weights, "published"), model_name)
+        return LocNet(features, channels_of(features))
+    features = ranknet.extractor[0] if recipe.shared else copy.deepcopy(ranknet.extractor[0])
+    if isinstance(features, nn.Sequential) and isinstance(features[-1], nn.MaxPool2d):
+        features = features[:-1]  # AlexNet, VGG: it would halve the map that the attention points on
+    return AttentionLocNet(features, geometry(features), recipe)
 
 
 def _normalised(features: nn.Sequential) -> nn.Sequential:
@@ -237,14 +300,6 @@ def _exactly(layers: Callable, features: Tensor, *words: Any) -> Any:
     """Outside autocast: to three digits, as bf16 has them, scores would tie and windows would jump."""
     with without_autocast(features.device):
         return layers(features.float(), *words)
-
-
-def _views(model_type: int) -> int:
-    return 2 if model_type == 2 else 1
-
-
-def _channels(model_name: str) -> int:
-    return 256 if model_name == "alexnet" else 1024
 
 
 def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:

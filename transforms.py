@@ -1,15 +1,12 @@
-"""Picture → tensor: decoding a file whatever its kind, and augmenting and normalising a whole batch on the device."""
+"""Picture → tensor: squeezing a picture, and augmenting and normalising a whole batch on the device."""
 
 from __future__ import annotations
 
 import functools
-import warnings
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,51 +17,7 @@ import distributed
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-MAX_PIXELS = 100_000_000  # a picture beyond this is refused before it is decoded: 300 MB as RGB
 MARGIN = 256 / 227  # pictures are kept a little larger than the crops taken from them (Krizhevsky et al. 2012)
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False
-Image.MAX_IMAGE_PIXELS = None  # our own limit speaks in one line; Pillow's would only warn below twice its own
-
-
-class UnusablePicture(Exception):
-    """A file that is not a whole picture of a bearable size. The message says why, without the file's name."""
-
-
-def decode(file: str | Path | BinaryIO) -> Image.Image:
-    """Decode a picture fully, as RGB, upright.
-
-    Transparency is laid on white, 16-bit grey is scaled to 8 bits, palettes and CMYK are converted, of an animation the
-    first frame is taken. Raises UnusablePicture with the reason: missing, not a picture, truncated, too large.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here
-            with Image.open(file) as picture:
-                width, height = picture.size
-                if width * height > MAX_PIXELS:
-                    raise UnusablePicture(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
-                picture.load()  # the whole file: `open` and `verify` pass a truncated JPEG
-                return _rgb(ImageOps.exif_transpose(picture))
-    except UnusablePicture:
-        raise
-    except FileNotFoundError:
-        raise UnusablePicture("no such file") from None
-    except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error on a broken file
-        reason = "not a picture" if "cannot identify" in str(error) else f"broken: {error}"
-        raise UnusablePicture(reason) from error
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
-        grey = np.asarray(picture, np.float32)
-        top = 65535 if picture.mode.startswith("I") else max(1.0, float(np.nanmax(grey, initial=1.0)))
-        return Image.fromarray((np.nan_to_num(grey).clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
 
 
 def stored_side(image_size: int) -> int:

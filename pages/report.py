@@ -81,7 +81,8 @@ def _results(folder: Path) -> tuple[str, str]:
             heading = GROUPS.get(name) or name_of(name)
             parts.append(f"<h2>{escape(heading)}</h2>\n{table}")
     parts.insert("test" in groups, sections(results))  # beside the figures that they belong to
-    everything = f"<pre tabindex=0 role=group aria-label=results.json>{escape(json.dumps(results, indent=2, ensure_ascii=False))}</pre>"
+    text = escape(json.dumps(results, indent=2, ensure_ascii=False))
+    everything = f"<pre tabindex=0 role=group aria-label=results.json>{text}</pre>"
     whole = _details("All results, as they are in results.json", everything)
     return "\n".join(part for part in parts if part), whole
 

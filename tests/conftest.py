@@ -50,6 +50,12 @@ def sample(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def copied(sample, tmp_path):
+    """A sample of one's own to spoil."""
+    return shutil.copytree(sample, tmp_path / "copy", ignore=shutil.ignore_patterns("*.npy"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data beside the checkout; tests that need it skip where it is missing."""

@@ -48,6 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def raw(self, answer: bytes) -> None:
+        """Answer with these bytes, headers and all, and no others."""
+        self.wfile.write(answer)
+        self.close_connection = True
+
     def cut(self) -> None:
         """Close the connection as a crash does, with a reset."""
         self.wfile.flush()
@@ -103,3 +108,22 @@ def picture(seed: int = 0, kind: str = "JPEG", size: tuple[int, int] = (48, 36),
     file = io.BytesIO()
     Image.fromarray(noise).convert(mode).save(file, kind)
     return file.getvalue()
+
+
+# --- answers that several files use ---------------------------------------------------------------------------------
+PAGE = b"<!DOCTYPE html><html><body>We could not find that picture.</body></html>" + b" " * 3000
+
+
+def first_limited(times_limited: int, retry_after: Callable[[], str]) -> Answer:
+    """So many times 429 with this Retry-After; then a picture."""
+
+    def answer(handler, times):
+        if times < times_limited:
+            return handler.reply(b"slow down", 429, Retry_After=retry_after())
+        handler.reply(picture())
+
+    return answer
+
+
+def redirect(target: str, status: int = 302) -> Answer:
+    return lambda handler, times: handler.reply(b"", status, Location=target)

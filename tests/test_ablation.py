@@ -7,26 +7,22 @@ import sys
 import pandas as pd
 import pytest
 
-import ablation
-import siamese_net
 import train_siamese
+from siamese_net import RECIPES, from_checkpoint
+from studies import ablation
 
 
-def test_each_idea_is_left_out_by_itself_and_put_back(sample, tmp_path, monkeypatch, capsys):
-    fitted, finish = {}, train_siamese.finish
-
-    def watched(model, data, state, args, folder):
-        fitted[folder.parent.name.removeprefix("without_").replace("_", " ")] = model
-        return finish(model, data, state, args, folder)
-
-    before = {name: getattr(siamese_net, name) for name in ("NOISE", "WIDE", "AttentionLocNet")}
-    monkeypatch.setattr(train_siamese, "finish", watched)
-    monkeypatch.setattr(train_siamese, "draw", lambda *words: None)
+def test_each_idea_is_left_out_by_itself(sample, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_siamese.run_results, "draw_ranker", lambda *words: None)
     words = f"ablation.py --data_path {sample} --image_size 64 --epochs 2 --seeds 0 --output {tmp_path}"
     monkeypatch.setattr(sys, "argv", words.split())
     ablation.main()
-    assert set(fitted) == set(ablation.LEFT_OUT)
-    assert before == {name: getattr(siamese_net, name) for name in before}
+    fitted, rates = {}, {}
+    for idea in ablation.LEFT_OUT:
+        folder = tmp_path / f"without {idea}".replace(" ", "_") / "seed_0"
+        fitted[idea] = from_checkpoint(folder / "last.pt")[0]
+        rates[idea] = pd.read_csv(folder / "metrics.csv")["learning_rate"].nunique()
+    assert RECIPES["modern"] == ablation.MODERN
     table = pd.read_csv(tmp_path / "ablation.csv").set_index("left out")
     assert list(table.index) == list(ablation.LEFT_OUT) and table["pair accuracy"].between(0, 1).all()
     whole = fitted.pop("nothing")
@@ -37,14 +33,11 @@ def test_each_idea_is_left_out_by_itself_and_put_back(sample, tmp_path, monkeypa
     value = whole.locnet.attend[-1].weight[1]  # of the glimpse
     still = fitted["the glimpse's loss"].locnet.attend[-1].weight[1]
     assert not value.equal(still) and fitted["noise on the window"].locnet.noise == 0
-    assert fitted["the shrinking window"].locnet.scale.item() == pytest.approx(siamese_net.NARROW)
-    assert whole.locnet.scale > siamese_net.NARROW
-    rates = {}
-    for name in ("noise on the window", "warm-up and cosine"):
-        path = tmp_path / f"without {name}".replace(" ", "_") / "seed_0" / "metrics.csv"
-        rates[name] = pd.read_csv(path)["learning_rate"].nunique()
-    assert rates == {"noise on the window": 2, "warm-up and cosine": 1}
-    assert table.loc["nothing", "scale"] == pytest.approx(whole.locnet.scale.item(), abs=0.01)
+    assert fitted["the shrinking window"].locnet.scale.item() == pytest.approx(RECIPES["modern"].narrow)
+    assert whole.locnet.scale > RECIPES["modern"].narrow
+    assert (rates["noise on the window"], rates["warm-up and cosine"]) == (2, 1)
+    best = from_checkpoint(tmp_path / "without_nothing" / "seed_0" / "best.pt")[0]
+    assert table.loc["nothing", "scale"] == pytest.approx(best.locnet.scale.item(), abs=0.01)
     assert "pair accuracy" in capsys.readouterr().out
 
 

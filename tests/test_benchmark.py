@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import benchmark
+from studies import benchmark, time_to_accuracy, workloads
 
 
 def test_the_quick_mode_writes_rates_ratios_and_a_chart(tmp_path, monkeypatch, capsys):
@@ -58,11 +58,11 @@ def test_a_rate_is_work_over_time_and_takes_one_piece_at_least(monkeypatch):
 
 
 def test_pictures_are_as_large_as_photographs(tmp_path):
-    benchmark.make_pictures(tmp_path, 2)
+    workloads.make_pictures(tmp_path, 2)
     paths = list((tmp_path / "images").glob("*.jpg"))
     assert len(paths) == 2
     for path in paths:
-        assert Image.open(path).size == benchmark.PICTURE and 30_000 < path.stat().st_size < 100_000
+        assert Image.open(path).size == workloads.PICTURE and 30_000 < path.stat().st_size < 100_000
 
 
 def test_no_time_to_measure_is_refused():
@@ -73,17 +73,17 @@ def test_no_time_to_measure_is_refused():
 def test_the_temporary_pictures_go_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--num_images", "16", "--output", str(tmp_path / "out")])
-    monkeypatch.setattr(benchmark.data_set, "load_pictures", lambda *words: 1 / 0)
+    monkeypatch.setattr(workloads.data_set, "load_pictures", lambda *words: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         benchmark.main()
     assert [path.name for path in Path(tmp_path).iterdir()] == ["out"]
 
 
 def test_the_time_to_an_accuracy(sample, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "PLAIN_EPOCHS", 1)
-    words = f"--to_accuracy {sample} --device cpu --image_size 64 --seeds 0 1 --output {tmp_path / 'out'}"
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words.split()])
-    benchmark.main()
+    monkeypatch.setattr(time_to_accuracy, "PLAIN_EPOCHS", 1)
+    words = f"--data_path {sample} --device cpu --image_size 64 --seeds 0 1 --output {tmp_path / 'out'}"
+    monkeypatch.setattr(sys, "argv", ["time_to_accuracy.py", *words.split()])
+    time_to_accuracy.main()
     found = json.loads((tmp_path / "out" / "to_accuracy.json").read_text())["seeds"]
     assert [row["seed"] for row in found] == [0, 1]
     for row in found:

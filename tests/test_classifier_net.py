@@ -9,9 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
+from backbones import load_network, weights_hash
 from classifier_net import cnn_classifier, train_mode
-from feature_extractor import load_network, weights_hash
-from utils import UserError, seed_everything
+from device import seed_everything
+from utils import UserError
 
 SMALL = "shufflenet_v2_x0_5"  # 1.4 million parameters
 

@@ -1,28 +1,15 @@
-"""Splits, pairs, the two data sets, and the pictures decoded once."""
+"""Splits, pairs, and the two data sets."""
 
 from __future__ import annotations
-
-import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import data_set
 from data_set import Reddit_Images_for_Classification, Reddit_Img_Pair
-from transforms import decode, to_square
+from pictures.decoder import decode
 from utils import UserError
-
-
-@pytest.fixture
-def copied(sample, tmp_path):
-    """A sample of one's own to spoil."""
-    return shutil.copytree(sample, tmp_path / "copy", ignore=shutil.ignore_patterns("*.npy"))
 
 
 def test_splits_are_70_10_20_and_depend_on_the_id_and_the_seed_alone():
@@ -142,69 +129,6 @@ def test_missing_pictures_are_left_out_and_counted(copied):
     assert less.missing == 1 and len(less.table) == len(full.table) - 1
 
 
-def test_cached_pictures_are_those_decoded_directly_and_are_decoded_once(copied):
-    ids = pd.read_csv(copied / "datasets" / "data_set_iv.csv")["img_id"]
-    pictures = data_set.load_pictures(copied, ids, 48)
-    for row in (0, 7, 59):
-        direct = decode(data_set.picture_path(copied, pictures.img_ids[row]))
-        assert (pictures.batch([row])[0].numpy() == to_square(direct, 48)).all()
-        assert tuple(pictures.sizes[row]) == direct.size
-    made = (copied / "processed" / "pictures_48.npy").stat().st_mtime_ns
-    data_set.load_pictures(copied, ids[:20], 48)
-    assert (copied / "processed" / "pictures_48.npy").stat().st_mtime_ns == made
-
-
-def test_a_changed_picture_is_decoded_again_and_a_broken_one_is_named(copied):
-    ids = pd.read_csv(copied / "datasets" / "data_set_iv.csv")["img_id"]
-    data_set.load_pictures(copied, ids, 48)
-    first, second = ids[0], ids[1]
-    shutil.copy(data_set.picture_path(copied, ids[2]), data_set.picture_path(copied, first))
-    data_set.picture_path(copied, second).write_text("<html>gone</html>")
-    pictures = data_set.load_pictures(copied, ids, 48)
-    rows = pictures.rows_of(np.array([first, ids[2]]))
-    assert (pictures.batch(rows[:1]) == pictures.batch(rows[1:])).all()
-    assert pictures.faults.to_numpy().tolist() == [[second, "not a picture"]] and second not in pictures.img_ids
-
-
-def test_a_running_training_keeps_its_pictures_while_another_run_decodes_more(copied):
-    reading = data_set.load_pictures(copied, range(1, 21), 40)
-    before = reading.batch(range(20))
-    more = data_set.load_pictures(copied, range(60, 0, -1), 40)
-    assert (reading.batch(range(20)) == before).all()
-    assert (more.batch(more.rows_of(reading.img_ids)) == before).all()
-
-
-@pytest.mark.parametrize(("name", "kept"), [("npy", 0), ("npy", 1000), ("csv", 0), ("csv", 40)])
-def test_pictures_whose_cache_was_cut_short_are_decoded_again(copied, name, kept):
-    whole = data_set.load_pictures(copied, range(1, 13), 40).batch(range(12))
-    path = copied / "processed" / f"pictures_40.{name}"
-    path.write_bytes(path.read_bytes()[:kept])
-    assert (data_set.load_pictures(copied, range(1, 13), 40).batch(range(12)) == whole).all()
-
-
-def test_a_missing_picture_is_a_named_fault_and_is_used_once_it_is_there(copied):
-    path = data_set.picture_path(copied, 3)
-    content = path.read_bytes()
-    path.unlink()
-    pictures = data_set.load_pictures(copied, range(1, 6), 40)
-    assert pictures.faults.to_numpy().tolist() == [[3, "no such file"]] and pictures.img_ids.tolist() == [1, 2, 4, 5]
-    path.write_bytes(content)
-    assert len(data_set.load_pictures(copied, range(1, 6), 40)) == 5
-
-
-def test_a_write_protected_data_set_is_not_written_to(copied):
-    shutil.rmtree(copied / "processed")
-    copied.chmod(0o555)
-    try:
-        pictures = data_set.load_pictures(copied, [1, 2], 40)
-        assert len(pictures) == 2 and not (copied / "processed").exists()
-    finally:
-        copied.chmod(0o755)
-        shutil.rmtree(
-            data_set.processed_folder(copied) if not (copied / "processed").exists() else copied, ignore_errors=True
-        )
-
-
 def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():
     rows = [(0, "funny"), (0, "funny"), (0, "pics"), (1, "aww"), (1, "gaming"), (2, "pics"), (2, "pics"), (2, "WTF")]
     submissions = pd.DataFrame(rows, columns=["image_id", "subreddit"]).astype({"subreddit": "category"})
@@ -213,84 +137,52 @@ def test_an_images_class_took_most_of_its_submissions_and_ties_are_left_out():
     assert left_out == {"ties": 1, "smaller shares": 1}
 
 
-# --- building the cache ---------------------------------------------------------------------------------------------
-BUILD = """
-import sys, time
-import data_set
-decode = data_set.decode
-data_set.decode = lambda path: time.sleep(float(sys.argv[2])) or decode(path)
-pictures = data_set.load_pictures(sys.argv[1], eval(sys.argv[3]), 40, int(sys.argv[4]))
-print(pictures.batch(range(len(pictures))).sum((1, 2, 3)).tolist())
-"""
+# --- rules of splitting ---------------------------------------------------------------------------------------------
+def test_the_tables_own_split_is_obeyed_where_it_stands():
+    table = pd.DataFrame({"img_id": [1, 2, 3], "split": ["test", "train", "validation"]})
+    assert data_set.splits_of(table).tolist() == ["test", "train", "validation"]
+    assert data_set.splits_of(table, "hash").tolist() == data_set.split_of([1, 2, 3]).tolist()
+    for unfit in (table.drop(columns="split"), table.assign(split=["test", "train", "held out"])):
+        with pytest.raises(UserError, match="--split table"):
+            data_set.splits_of(unfit, "table")
 
 
-def build(*words) -> subprocess.Popen:
-    words = [sys.executable, "-c", BUILD, *map(str, words)]
-    return subprocess.Popen(words, cwd=data_set.ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("rule", ["hash", "time"])
+def test_copies_of_one_picture_stay_in_one_split_whatever_the_rule(rule):
+    n = 400
+    table = pd.DataFrame({"img_id": np.arange(n), "group": np.where(np.arange(n) % 4 < 2, np.arange(n) // 4, np.nan)})
+    times = np.random.default_rng(0).permutation(n)
+    split = data_set.splits_of(table, rule, seed=3, first_times=times)
+    assert (pd.Series(split).groupby(table["group"]).nunique() == 1).all() and set(split) == set(data_set.SPLITS)
+    alone = data_set.splits_of(table.drop(columns="group"), rule, seed=3, first_times=times)
+    assert (alone != split).any()
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_killed_build_goes_on_where_it_was(copied, num_workers, monkeypatch, capsys):
-    expected = data_set.load_pictures(copied, range(1, 61), 40, cache=False).batch(range(60))
-    building, journal = build(copied, 0.05, "range(1, 61)", num_workers), copied / "processed" / ".pictures_40.csv.part"
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 20:
-        assert building.poll() is None
-        time.sleep(0.01)
-    building.send_signal(signal.SIGKILL)
-    building.communicate()
-    assert not (copied / "processed" / "pictures_40.csv").exists()
-    with open(journal, "a") as file:
-        file.write("17,12")  # as a kill in the middle of a line leaves it
-    done, decoded = journal.read_bytes().count(b"\n") - 1, []
-    monkeypatch.setattr(data_set, "decode", lambda path: decoded.append(path) or decode(path))
-    pictures = data_set.load_pictures(copied, range(1, 61), 40, num_workers=0)
-    assert (pictures.batch(range(60)) == expected).all()
-    assert 16 <= done < 60 and len(decoded) == 60 - done and f"going on: {done} of 60" in capsys.readouterr().out
-    assert not list((copied / "processed").glob(".*"))
+def test_by_time_the_test_images_are_the_youngest_and_need_times():
+    table, times = pd.DataFrame({"img_id": np.arange(100)}), np.arange(100.0)[::-1]
+    split = data_set.splits_of(table, "time", first_times=times)
+    assert times[split == "test"].min() > times[split != "test"].max() and (split == "test").sum() == 20
+    with pytest.raises(UserError, match="--split time: the data set has no submissions"):
+        data_set.splits_of(table, "time")
 
 
-def test_runs_that_build_at_once_share_the_cache_and_mix_nothing(copied):
-    lists = ["range(1, 31)", "range(60, 20, -1)", "[5, 3, 60]"]
-    runs = [build(copied, 0.01, ids, 1) for ids in lists]
-    for run, ids in zip(runs, lists, strict=True):
-        pixels = data_set.load_pictures(copied, eval(ids), 40, cache=False)
-        expected = pixels.batch(range(len(pixels))).sum((1, 2, 3)).tolist()
-        assert run.communicate()[0] == f"{expected}\n" and run.returncode == 0
-    index = pd.read_csv(copied / "processed" / "pictures_40.csv")
-    assert sorted(index["img_id"]) == list(range(1, 61))  # what one has decoded serves the others
-
-
-def test_of_a_cache_only_what_has_changed_is_decoded_again(copied, monkeypatch):
-    before = data_set.load_pictures(copied, range(1, 21), 40).batch(range(20))
-    shutil.copy(data_set.picture_path(copied, 30), data_set.picture_path(copied, 7))
-    decoded = []
-    monkeypatch.setattr(data_set, "decode", lambda path: decoded.append(path.name) or decode(path))
-    after = data_set.load_pictures(copied, range(1, 26), 40, num_workers=0)
-    assert decoded == ["7.jpg", *(f"{i}.jpg" for i in range(21, 26))]
-    same = [row for row in range(20) if row != 6]
-    assert (after.batch(same) == before[same]).all() and (after.batch([6]) != before[6:7]).any()
-
-
-def test_what_has_to_be_decoded_does_not_move_the_random_numbers(copied):
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    data_set.load_pictures(copied, range(1, 21), 40)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_without_a_cache_pictures_are_the_same_and_nothing_is_kept(copied):
-    data_set.picture_path(copied, 2).write_text("<html>gone</html>")
-    kept = data_set.load_pictures(copied, range(1, 11), 40)
-    shutil.rmtree(copied / "processed")
-    read = data_set.load_pictures(copied, range(1, 11), 40, cache=False)
-    assert not (copied / "processed").exists()
-    assert (read.img_ids == kept.img_ids).all() and (read.sizes == kept.sizes).all()
-    assert read.faults.to_numpy().tolist() == kept.faults.to_numpy().tolist() == [[2, "not a picture"]]
-    assert (read.batch([8, 0, 3]) == kept.batch([8, 0, 3])).all() and len(read.batch(np.arange(0))) == 0
-
-
-def test_a_disk_too_small_is_said_before_anything_is_decoded(copied, monkeypatch):
-    usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(data_set.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(UserError, match=r"96,000 bytes for decoded pictures, 1,000 are free; see --cache off"):
-        data_set.load_pictures(copied, range(1, 21), 40)
+# --- tables ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("img_id,v_score\n1,0.5\n2,inf\n", "line 3: v_score is 'inf', not a number"),
+        ("img_id,v_score\n1,-inf\n", "line 2: v_score is '-inf', not a number"),
+        ("img_id,v_score\n1,1e999\n", "line 2: v_score is 'inf', not a number"),
+        ("img_id,v_score\n1,\n", "line 2: v_score is 'nan', not a number"),
+        ("img_id,v_score\n1,high\n", "line 2: v_score is 'high', not a number"),
+        ("img_id,v_score\n1.5,1\n", "line 2: img_id is '1.5', not a number"),
+        ("img_id,v_score\ninf,1\n", "line 2: img_id is 'inf', not a number"),
+        ("img_id,v_score\n1e30,1\n", "line 2: img_id is '1e[+]30', not a number"),
+        ("img_id,v_score\n1,1\n1,2\n", "line 3: img_id 1 stands there twice"),
+    ],
+)
+def test_what_is_no_number_is_named_with_its_file_and_line(tmp_path, content, says):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "data_set_iv.csv").write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/datasets/data_set_iv.csv {says}"):
+        data_set.read_table(tmp_path, "data_set_iv", ["v_score"])

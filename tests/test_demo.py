@@ -9,12 +9,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from browsing import becomes, find, fits, show, wait
 from conftest import run_here
 from PIL import Image
@@ -100,7 +102,7 @@ def address(sample, finished, tmp_path_factory):
     pytest.importorskip("gradio", reason="Gradio is not installed")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    words = ["demo.py", "--check_point", finished / "best.pt", "--data_path", sample, "--port", port]
+    words = ["demo.py", "--check_point", finished / "best.pt", "--data_path", sample, "--port", port, "--max_upload", 1]
     uploads = tmp_path_factory.mktemp("uploads")
     # As if a notebook had started it, whose backend is not installed here.
     environment = os.environ | {"TMPDIR": str(uploads), "MPLBACKEND": "nowhere"}
@@ -186,3 +188,45 @@ def test_pictures_dropped_in_are_ranked_and_what_is_none_is_named(browser, addre
     finally:
         browser.switch_to.default_content()
     check_quiet(browser, address)
+
+
+def upload(address, *files):
+    """Drop files in as the page does; the status of the answer, and the paths that it gives."""
+    with contextlib.ExitStack() as stack:
+        parts = [("files", (file.name, stack.enter_context(open(file, "rb")))) for file in files]
+        answer = requests.post(f"{address}gradio_api/upload", files=parts, timeout=60)
+    return answer.status_code, answer.json() if answer.ok else []
+
+
+def test_a_file_larger_than_the_limit_is_not_taken(address, tmp_path):
+    (tmp_path / "large.jpg").write_bytes(bytes(1_100_000))
+    (tmp_path / "small.jpg").write_bytes(bytes(900_000))
+    assert upload(address, tmp_path / "large.jpg")[0] == 413
+    status, (path,) = upload(address, tmp_path / "small.jpg")
+    assert status == 200 and path.endswith("small.jpg")
+
+
+class File:
+    """As Gradio hands over what was dropped in."""
+
+    def __init__(self, path, name):
+        self.path, self.orig_name = str(path), name
+
+
+def test_a_tar_is_taken_a_list_is_not_and_not_more_than_a_thousand_at_once(finished, sample, tmp_path, monkeypatch):
+    picture = demo.data_set.picture_path(sample, 7)
+    with tarfile.open(tmp_path / "upload", "w") as tar:
+        tar.add(picture, "in/7.jpg")
+    (tmp_path / "list.txt").write_text(f"{picture}\n")
+    sources = demo.uploaded([File(tmp_path / "upload", "mine.tar"), File(tmp_path / "list.txt", "list.txt")])
+    monkeypatch.setattr(demo, "MOST_AT_ONCE", 2)
+    model, state = demo.from_checkpoint(finished / "best.pt")
+    words = model, state["transform"]["side"], state["train_scores"].numpy()
+    page, faults = demo.rank_files([*sources, *demo.uploaded([File(picture, "late.jpg")])], *words)
+    assert "mine.tar/in/7.jpg" in page and "late.jpg" not in page and str(picture) not in page
+    assert faults.splitlines() == [
+        "list.txt cannot be read: not a picture",
+        "late.jpg cannot be read: more than 2 at once",
+    ]
+    page, faults = demo.rank_files(sources[:1], *words, max_pixels=100)
+    assert page == "" and "pixels are more than 100" in faults

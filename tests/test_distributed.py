@@ -48,38 +48,39 @@ def double(tmp_path_factory):
 STEPS = """
 import json, sys
 import numpy as np, torch
-import distributed, losses, train_classifier, train_siamese, utils
+import device, distributed, losses, train_classifier, train_siamese, training, utils
+from siamese_net import RECIPES
 
 class Pictures:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 3, 73, 73), dtype=np.uint8))
     def batch(self, rows):
         return self.pixels[np.asarray(rows)]
 
-def siamese(steps, *words):
-    args = train_siamese.parse_arguments(["--data_path", "none", "--image_size", "64", "--batch_size", "9", *words])
-    utils.seed_everything(0)
-    model = train_siamese.SiameseNet("alexnet", args.model_type, "none", "modern", 64)
+def siamese(steps, model_type, pair_mode="all"):
+    recipe = RECIPES["modern"]
+    device.seed_everything(0)
+    model = train_siamese.SiameseNet("alexnet", model_type, "none", recipe, 64)
     value = np.arange(9.0) % 7
-    optimiser = train_siamese.build_optimiser(model, args)
-    scheduler = train_siamese.build_scheduler(optimiser, args, 100)
+    optimiser = train_siamese.build_optimiser(model, recipe, recipe.learning_rate)
+    scheduler = training.one_cycle(optimiser, recipe.learning_rate, 100)
     step = lambda: train_siamese.train_one_epoch(
-        model, Pictures(), np.arange(9), value, optimiser, scheduler, args, 0)
+        model, Pictures(), np.arange(9), value, train_siamese.draw_batches(value, pair_mode, 9, 0), optimiser,
+        scheduler, image_size=64, clip_norm=recipe.clip_norm)
     return [step()["train_loss"] for _ in range(steps)]
 
-def classifier(*words):
-    args = train_classifier.parse_arguments(["--data_path", "none", "--image_size", "64", "--batch_size", "9",
-        "--weights", "none", "--augment", "strong", "--class_weights", *words])
-    utils.seed_everything(0)
-    model = train_classifier.cnn_classifier(args.model_name, 3, "none")[0]
+def classifier(model_name):
+    device.seed_everything(0)
+    model = train_classifier.cnn_classifier(model_name, 3, "none")[0]
     labels = np.arange(9) % 4 % 3
-    optimiser = train_classifier.build_optimiser(model, args)
-    scheduler = train_classifier.build_scheduler(optimiser, args, 100)
+    optimiser = train_classifier.build_optimiser(model, 3e-4)
+    scheduler = training.one_cycle(optimiser, 3e-4, 100)
     step = lambda: train_classifier.train_one_epoch(
-        model, Pictures(), np.arange(9), labels, optimiser, scheduler, args, 0)
+        model, Pictures(), np.arange(9), labels, train_classifier.draw_batches(labels, 9), optimiser, scheduler,
+        image_size=64, augment="strong", weight=train_classifier.weights_of_classes(labels, 3))
     return [step()["train_loss"] for _ in range(5)] + [sum(b.double().sum().item() for b in model.buffers())]
 
 def penalty():
-    utils.seed_everything(0)
+    device.seed_everything(0)
     model, x, target = torch.nn.Linear(4, 3), torch.randn(9, 4), torch.randn(9, 3)
     model.bias.data += torch.tensor([1.0, 1.0, 0.0])  # some windows leave the picture, some stay
     window = losses.BoundaryPenalty.apply(distributed.spread(model.forward)(distributed.begin(x)))
@@ -89,10 +90,10 @@ def penalty():
 def main():
     distributed.join("cpu")
     found = {
-        "all pairs": siamese(20, "--model_type", "1"),
-        "pair mode": siamese(5, "--model_type", "0", "--pair_mode", "4"),
-        "dropout": classifier("--model_name", "squeezenet1_1"),
-        "batch normalisation": classifier("--model_name", "shufflenet_v2_x0_5"),
+        "all pairs": siamese(20, 1),
+        "pair mode": siamese(5, 0, "4"),
+        "dropout": classifier("squeezenet1_1"),
+        "batch normalisation": classifier("shufflenet_v2_x0_5"),
         "penalty": penalty(),
     }
     if utils.rank() == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from conftest import run
 from PIL import Image
 
 import feature_extractor
-from feature_extractor import backbone, cut_off, decoded, head_of, load_network, read_features, write_features
-from transforms import decode, to_square, whole
+from backbones import CUTS, backbone, cut_off, head_of, load_network
+from feature_extractor import read_features, write_features
+from pictures.decoder import decode
+from transforms import to_square, whole
 from utils import UserError
 
 SMALL = "shufflenet_v2_x0_5"
@@ -36,7 +39,7 @@ def test_the_shapes_that_the_docstring_states(model_name, cut, shape):
 
 
 @pytest.mark.parametrize("model_name", ["alexnet", SMALL, "convnext_tiny"])
-@pytest.mark.parametrize("cut", feature_extractor.CUTS)
+@pytest.mark.parametrize("cut", CUTS)
 def test_the_head_on_the_features_is_the_network(model_name, cut):
     model = load_network(model_name, "none").eval()
     batch = torch.randn(2, 3, 64, 64)
@@ -125,14 +128,6 @@ def test_the_parts_of_other_weights_are_not_taken(tmp_path):
         assert asked == [0, 1]
 
 
-def test_pictures_come_in_order_with_a_reason_for_the_bad_ones(folder):
-    paths = [folder / name for name in ("d.jpg", "a.jpg", "nothing.jpg", "b.png")]
-    found = list(decoded(paths, 32, num_workers=2, ahead=2))
-    assert [path for path, *_ in found] == paths
-    assert [reason for *_, reason in found] == ["not a picture", "", "no such file", ""]
-    assert found[1][1].shape == (3, 32, 32) and found[1][2] == (70, 50)
-
-
 def test_bad_input_is_told_in_one_line(folder, tmp_path):
     (tmp_path / "text.npz").write_text("features")
     with pytest.raises(UserError, match="not a feature file"):
@@ -142,6 +137,44 @@ def test_bad_input_is_told_in_one_line(folder, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     shutil.copy(folder / "d.jpg", bad)
-    for source, message in ((bad, "none of the 1 pictures can be used"), (tmp_path / "nowhere", "is not a folder")):
+    for source, message in ((bad, "none of the 1 pictures can be used"), (tmp_path / "nowhere", "does not exist")):
         done = run("feature_extractor.py", source, "--output", tmp_path / "f.npz", *FLAGS)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_of_a_killed_run_a_replaced_picture_is_computed_again(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 64), dtype=np.uint8)
+    model, asked, stamps = backbone(SMALL, "none"), [], [*"abcdef"]
+
+    def write(until):
+        def read(start, stop):
+            if stop > until:
+                raise KeyboardInterrupt
+            asked.append(start)
+            return [(picture, "") for picture in pixels[start:stop]]
+
+        about = {"amp": False}
+        return write_features(tmp_path / "f.npz", range(6), read, model, about, torch.device("cpu"), 2, stamps)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(until=4)
+    stamps[3] = "another file"
+    pixels[3] = 0
+    found = write(until=6)
+    assert asked == [0, 2, 2, 4]
+    assert (found.features[3] != found.features[2]).any() and [*tmp_path.iterdir()] == [tmp_path / "f.npz"]
+
+
+def test_tars_and_lists_are_sources_and_what_is_left_out_is_told(folder, tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name in ("b.png", "d.jpg"):
+            tar.add(folder / name, name)
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 't.tar'}\n{folder / 'a.jpg'}\n")
+    words = ["--output", tmp_path / "f.npz", "--left_out", tmp_path / "left.csv", *FLAGS]
+    done = run("feature_extractor.py", tmp_path / "list.txt", *words)
+    assert done.returncode == 0, done.stderr
+    assert list(read_features(tmp_path / "f.npz").names) == [f"{tmp_path}/t.tar/b.png", str(folder / "a.jpg")]
+    assert (tmp_path / "left.csv").read_text() == f"path,reason\n{tmp_path}/t.tar/d.jpg,not a picture\n"
+    assert done.stdout.splitlines()[-1] == f"left out: 1 file (cannot be read: 1) → {tmp_path}/left.csv"
+    done = run("feature_extractor.py", folder, "--output", ".", *FLAGS)
+    assert done.returncode == 2 and done.stderr == "error: --output . is a folder, not a file to write\n"

@@ -19,13 +19,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import run
+from conftest import run, run_here
 from PIL import Image
 
 import rank_images
 import siamese_net
 import transforms
 import utils
+from locks import alone
+from pictures import sources
+from pictures.decoder import decode
 from siamese_net import SiameseNet, boxes
 from utils import UserError, save_checkpoint
 
@@ -42,7 +45,7 @@ def checkpoint(tmp_path_factory) -> Path:
     model = SiameseNet(**config)
     path = tmp_path_factory.mktemp("run") / "best.pt"
     state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE), "model": model.state_dict()}
-    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES})
+    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES, "temperature": 0.5})
     return path
 
 
@@ -98,11 +101,11 @@ def reasons(tmp_path: Path) -> dict[str, str]:
 # --- the table ------------------------------------------------------------------------------------------------------
 def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
     table = rank(folder)
-    assert list(table) == ["path", "score", "percentile", "x", "y", "w", "h"]
+    assert list(table) == ["path", "score", "percentile", "x", "y", "w", "h", "p_above_median"]
     assert len(table) == 9 and table["score"].is_monotonic_decreasing
     model, _ = loaded(checkpoint)
     for row in table.itertuples():
-        picture = transforms.decode(row.path)
+        picture = decode(row.path)
         pixels = transforms.to_square(picture, transforms.stored_side(SIZE))
         score, window = model.rank(torch.from_numpy(pixels)[None])
         assert row.score == pytest.approx(score.item(), abs=1e-4)
@@ -110,6 +113,8 @@ def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
         assert [row.x, row.y, row.w, row.h] == pytest.approx(box.tolist(), abs=0.1)
         lower = (score.item() > TRAIN_SCORES).float().mean().item() * 100
         assert row.percentile == pytest.approx(lower, abs=0.06)
+        chance = torch.sigmoid((score.double() - TRAIN_SCORES.double()) / 0.5).mean().item()
+        assert row.p_above_median == pytest.approx(chance, abs=1e-3)
 
 
 def test_without_training_scores_the_percentile_is_among_the_pictures_ranked(checkpoint, folder, rank, capsys):
@@ -258,6 +263,70 @@ def test_an_unusable_source_ends_in_two_and_one_line(checkpoint, tmp_path):
     assert found.stderr == f"error: {tmp_path / 'missing'} does not exist\n"
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--output", "."], "--output . is a folder"),
+        (["--output", "{folder}"], "--output {folder} is a folder"),
+        (["--page", "{folder}/../out/ranks.csv"], "which --output writes"),
+        (["--left_out", "{folder}/../out/ranks.unreadable.csv"], "which the table of unreadable pictures writes"),
+        (["--page", "{folder}/more"], "--page {folder}/more is a folder"),
+        (["--left_out", "{source}"], "which is to be read"),
+        (["--output", "{folder}/0.jpg/ranks.csv"], "0.jpg"),
+    ],
+)
+def test_where_nothing_can_be_written_is_told_before_anything_is_read(folder, tmp_path, checkpoint, flags, says):
+    source = tmp_path / "list.txt"
+    source.write_text(str(folder / "0.jpg"))
+    names = {"folder": folder, "source": source}
+    words = ["--output", tmp_path / "out" / "ranks.csv", *(flag.format(**names) for flag in flags)]
+    found = run_here("rank_images.py", source, "--check_point", checkpoint, "--device", "cpu", *words)
+    assert found.returncode == 2 and says.format(**names) in found.stderr
+    assert len(found.stderr.splitlines()) == 1 and source.read_text() == str(folder / "0.jpg")
+
+
+def test_a_folder_whose_name_is_no_text_is_ranked(folder, checkpoint, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9"
+    shutil.copytree(folder, os.fsdecode(odd))
+    words = ["--check_point", checkpoint, "--device", "cpu", "--output", os.fsdecode(odd) + "/ranks.csv"]
+    words += ["--page", os.fsdecode(odd) + "/page.html", "--left_out", os.fsdecode(odd) + "/left.csv"]
+    command = [sys.executable, "rank_images.py", os.fsdecode(odd), *map(str, words)]
+    found = subprocess.run(command, cwd=utils.ROOT, capture_output=True)
+    assert found.returncode == 0, found.stderr
+    assert b"caf\\udce9" in found.stdout
+    assert Path(os.fsdecode(odd), "ranks.csv").read_bytes().count(b"/caf\xe9/") == 9
+
+
+# --- what is left out -----------------------------------------------------------------------------------------------
+def test_every_file_is_ranked_or_left_out_for_a_reason(folder, rank, tmp_path, capsys):
+    (folder / ".hidden.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("words")
+    (folder / "bad.jpg").write_text("no picture")
+    (folder / "truncated.jpg").write_bytes((folder / "0.jpg").read_bytes()[:-2])
+    lines = [str(folder), str(folder / "0.jpg"), str(tmp_path / "nothing.jpg")]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    table = rank(tmp_path / "list.txt", "--left_out", tmp_path / "left.csv")
+    assert len(table) == 10
+    with open(tmp_path / "left.csv", newline="") as file:
+        left_out = dict(itertools.islice(csv.reader(file), 1, None))
+    assert left_out == {
+        str(folder / ".hidden.jpg"): "a hidden file",
+        str(folder / "notes.txt"): "no picture (.txt)",
+        str(folder / "bad.jpg"): "not a picture",
+        str(folder / "0.jpg"): "named twice",
+        str(tmp_path / "nothing.jpg"): "no such file",
+    }
+    out = capsys.readouterr().out
+    assert "1 of the pictures ranked are truncated at their end" in out
+    said = "left out: 5 files (cannot be read: 2, a hidden file: 1, no picture (.txt): 1, named twice: 1)"
+    assert said in out.splitlines()[-1]
+
+
+def test_a_limit_of_pixels_is_a_flag(folder, rank, tmp_path):
+    assert len(rank(folder, "--max_pixels", 8000)) == 5
+    assert set(reasons(tmp_path).values()) >= {"105x80 pixels are more than 8,000"}
+
+
 # --- going on -------------------------------------------------------------------------------------------------------
 DIES = """
 import os, signal, sys
@@ -293,8 +362,8 @@ def test_a_killed_run_goes_on_without_loss_or_duplicate(checkpoint, folder, rank
         file.write('["torn')  # as a kill in the middle of a line leaves it
     (many / "0000.jpg").unlink()  # it was scored, and is no longer there
     os.link(files[0], many / "new.jpg")
-    decoded, decode_one = [], rank_images.decode_one
-    monkeypatch.setattr(rank_images, "decode_one", lambda *words: decoded.append(words) or decode_one(*words))
+    decoded, decode_one = [], sources.decode_one
+    monkeypatch.setattr(sources, "decode_one", lambda *words: decoded.append(words) or decode_one(*words))
     table = rank(many)
     assert len(decoded) == 2 * 8 + 2
     assert sorted(table["path"]) == sorted({*expected["path"], str(many / "new.jpg")} - {str(many / "0000.jpg")})
@@ -303,20 +372,77 @@ def test_a_killed_run_goes_on_without_loss_or_duplicate(checkpoint, folder, rank
     assert list(reasons(tmp_path)) == [str(many / "bad.jpg")]
 
 
-def test_decoding_stays_no_further_ahead_than_it_is_told(folder):
-    taken = 0
+def killed_after(number: int, source: Path, checkpoint: Path, output: Path) -> None:
+    """A run that is killed once so many batches of eight are in its journal."""
+    words = [source, "--check_point", checkpoint, "--output", output, "--device", "cpu", "--no-amp"]
+    assert run("-c", DIES.replace("number == 2", f"number == {number}"), *words).returncode == -signal.SIGKILL
 
-    def endless():
-        nonlocal taken
-        while True:
-            taken += 1
-            yield rank_images.Source(str(folder / "0.jpg"), str(folder / "0.jpg"))
 
-    pictures = rank_images.decoded(endless(), 32, num_workers=2, ahead=24)
-    for _ in range(100):
-        next(pictures)
-    assert taken <= 100 + 24 + 2 * rank_images.CHUNK
-    pictures.close()
+def test_a_picture_replaced_after_a_kill_is_scored_anew(checkpoint, folder, rank, tmp_path, monkeypatch):
+    """By another of the same name, by one as long written into the same file, and by a link."""
+    monkeypatch.setattr(rank_images, "BATCH", 8)
+    many = tmp_path / "many"
+    many.mkdir()
+    files = sorted(folder.glob("*.jpg"))
+    for i in range(24):
+        shutil.copy(files[i % len(files)], many / f"{i:04}.jpg")
+    before = rank(many).set_index("path")["score"]
+    output = tmp_path / "out" / "ranks.csv"
+    output.unlink()
+    killed_after(2, many, checkpoint, output)
+    (many / "0000.jpg").unlink()
+    shutil.copy(files[3], many / "0000.jpg")
+    content = (many / "0001.jpg").read_bytes()
+    (many / "0001.jpg").write_bytes(Path(files[4]).read_bytes().ljust(len(content), b"\0"))
+    (many / "0002.jpg").unlink()
+    (many / "0002.jpg").symlink_to(files[5])
+    after = rank(many).set_index("path")["score"]
+    for name, source in (("0000", 3), ("0001", 4), ("0002", 5)):
+        assert after[f"{many}/{name}.jpg"] == pytest.approx(before[f"{many}/{source:04}.jpg"], abs=1e-5)
+        assert after[f"{many}/{name}.jpg"] != pytest.approx(before[f"{many}/{name}.jpg"], abs=1e-5)
+    same = [path for path in before.index if Path(path).name > "0002.jpg"]
+    assert after[same].equals(before[same])
+
+
+def test_what_could_not_be_read_before_a_kill_is_tried_again(checkpoint, folder, rank, tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_images, "BATCH", 8)
+    many = tmp_path / "many"
+    many.mkdir()
+    for i in range(24):
+        shutil.copy(folder / "0.jpg", many / f"{i:04}.jpg")
+    shutil.copy(folder / "0.jpg", many / "0003.jpg")
+    before = (many / "0003.jpg").stat()
+    content = (many / "0003.jpg").read_bytes()
+    (many / "0003.jpg").write_bytes(bytes(len(content)))
+    os.utime(many / "0003.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))
+    output = tmp_path / "out" / "ranks.csv"
+    killed_after(2, many, checkpoint, output)
+    (many / "0003.jpg").write_bytes(content)  # the same name, length and time: as if who reads it had been mended
+    os.utime(many / "0003.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(rank(many)) == 24 and not (tmp_path / "out" / "ranks.unreadable.csv").exists()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(checkpoint, folder, tmp_path, batches):
+    many, files = tmp_path / "many", sorted(folder.glob("*.jpg"))
+    many.mkdir()
+    for i in range(29):
+        os.link(files[i % len(files)], many / f"{i:04}.jpg")
+    (many / "bad.jpg").write_text("no picture")
+    words = ["rank_images.py", many, "--check_point", checkpoint, "--device", "cpu", "--no-amp", "--output"]
+    assert run(*words, tmp_path / "whole" / "ranks.csv").returncode == 0
+    killed_after(batches, many, checkpoint, tmp_path / "out" / "ranks.csv")
+    assert run(*words, tmp_path / "out" / "ranks.csv").returncode == 0
+    whole, found = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "out"))
+    assert found == whole and set(whole) == {"ranks.csv", "ranks.unreadable.csv"}
+
+
+def test_two_runs_into_one_table_are_refused(checkpoint, folder, rank, tmp_path):
+    with alone(tmp_path / "out" / "ranks.csv"):
+        words = ["--check_point", checkpoint, "--output", tmp_path / "out" / "ranks.csv", "--device", "cpu"]
+        found = run("rank_images.py", folder, *words)
+    assert found.returncode == 2 and found.stderr == f"error: {tmp_path}/out/ranks.csv: another run is writing it\n"
+    assert len(rank(folder)) == 9
 
 
 MANY = 200_000

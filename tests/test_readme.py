@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT, run, run_here
 
@@ -24,13 +25,16 @@ COMMANDS = list(
 QUICK = {
     "train_siamese.py": "--epochs 1 --image_size 64",
     "train_classifier.py": "--epochs 1 --image_size 64",
-    "ablation.py": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
-    "benchmark.py": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "studies.comparison": "--epochs 1 --image_size 64 --networks alexnet",
+    "studies.ablation": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
+    "studies.benchmark": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "studies.time_to_accuracy": "--image_size 64",
     "download_images.py": "--dry_run",  # without it in test_download_images.py, against a server of its own
     "demo.py": "--help",  # without it in test_demo.py, with a browser
 }
 WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
-WRITES |= {"ablation.py": "--output", "benchmark.py": "--output"}
+WRITES |= {"studies.comparison": "--save_dir", "studies.baselines": "--save_dir"}
+WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy"), "--output")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,8 @@ def trained(sample, tmp_path_factory) -> Path:
     words = f"train_siamese.py --data_path {folder / 'data'} --weights none {QUICK['train_siamese.py']}"
     done = run_here(*words.split(), "--save_dir", folder / "run")
     assert done.returncode == 0, done.stderr
+    paths = sorted((folder / "data" / "images").glob("*.jpg"))
+    pd.DataFrame({"path": paths, "score": range(len(paths))}).to_csv(folder / "ranks.csv", index=False)
     return folder
 
 
@@ -75,11 +81,13 @@ def test_a_verb_of_the_readme_is_one_of_the_script(command):
 def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
     """The command's words, its data set and run replaced by small ones, and what it writes put aside."""
     places = {"FOLDER": "data/images", "D": "data", "scenes": "data", "data/sample": "data", "RUN": "run"}
-    places |= {"outputs/sample/siamese_1": "run", "data/reddit": "data"}
+    places |= {"outputs/sample/siamese_1": "run", "data/reddit/deza2015": "data", "data/reddit": "data"}
     words = shlex.split(command)
     for name, place in places.items():
         words = [re.sub(rf"^{re.escape(name)}(?=/|$)", str(trained / place), word) for word in words]
-    script = next((word for word in words if word.endswith(".py")), "")
+    script = words[2] if words[1] == "-m" else next((word for word in words if word.endswith(".py")), "")
+    if "--scores" in words:
+        words[words.index("--scores") + 1] = str(trained / "ranks.csv")
     for flag in ("--output", "--page"):
         if flag in words:
             words[words.index(flag) + 1] = str(tmp_path / Path(words[words.index(flag) + 1]).name)

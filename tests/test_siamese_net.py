@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 import transforms
-from siamese_net import NARROW, START_SCALE, SiameseNet, boxes, from_checkpoint, look
+from siamese_net import RECIPES, START_SCALE, SiameseNet, boxes, from_checkpoint, look
 from utils import UserError, save_checkpoint
 
 
@@ -58,7 +58,7 @@ def test_both_views_of_type_2_count(pictures):
 
 
 def test_an_unknown_network_lists_the_known_ones():
-    with pytest.raises(UserError, match="alexnet, densenet"):
+    with pytest.raises(UserError, match="alexnet, vgg, resnet, densenet"):
         SiameseNet("lenet")
 
 
@@ -144,7 +144,7 @@ def test_modern_windows_lie_inside_the_picture_and_shrink(pictures):
         window = model.score(pictures)[1]
         box = boxes(window, torch.full((3, 2), 100.0))
         assert (box[:, :2] >= -1e-4).all() and (box[:, :2] + box[:, 2:] <= 100 + 1e-4).all()
-    assert window[:, 0].tolist() == pytest.approx([NARROW] * 3)
+    assert window[:, 0].tolist() == pytest.approx([RECIPES["modern"].narrow] * 3)
 
 
 def test_the_identity_window_shows_the_picture(pictures):

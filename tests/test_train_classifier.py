@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,11 @@ from conftest import run
 from sklearn import metrics as sklearn_metrics
 
 import data_set
+import label_images
 import metrics
 import train_classifier
+import training_data
+from studies import baselines, comparison
 from train_classifier import parse_arguments, train
 from utils import UserError
 
@@ -28,8 +31,10 @@ def words(data_path, save_dir, *more) -> list[str]:
     return [str(word) for word in [*common, "--device", "cpu", "--num_workers", 1, *more]]
 
 
-def arguments(data_path, save_dir, *more) -> argparse.Namespace:
-    return parse_arguments(words(data_path, save_dir, *TWO, *more))
+def settings(data_path, save_dir, **more) -> dict:
+    """What `train` takes: a small network on the sample."""
+    small = {"model_name": SMALL, "batch_size": 16, "weights": "none", "image_size": 64, "device": "cpu"}
+    return small | {"data_path": data_path, "save_dir": save_dir, "num_workers": 1} | more
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,8 @@ def test_the_results_agree_with_the_predictions(finished, sample):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
     history = pd.read_csv(folder / "metrics.csv")
-    assert results["best_epoch"] == history["epoch"][history["val_loss"].idxmin()]
+    smoothed = history["val_loss"].rolling(5, min_periods=1).mean()
+    assert results["best_epoch"] == history["epoch"][smoothed.idxmin()]
     table = pd.read_csv(folder / "test_predictions.csv")
     truth = pd.read_csv(sample / "datasets" / "image4classification.csv").set_index("img_id")["label"]
     assert set(table["img_id"]) == set(truth.index[data_set.split_of(truth.index) == "test"])
@@ -93,19 +99,19 @@ def test_the_figures_are_scikit_learns():
 def test_broken_off_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sample, tmp_path, monkeypatch):
     epochs = []
 
-    def until_the_second(*given):
-        epochs.append(given[-1])
+    def until_the_second(*given, label, **options):
+        epochs.append(label)
         if len(epochs) == 2:
             raise KeyboardInterrupt
-        return one_epoch(*given)
+        return one_epoch(*given, label=label, **options)
 
     one_epoch = train_classifier.train_one_epoch
     monkeypatch.setattr(train_classifier, "train_one_epoch", until_the_second)
-    args = arguments(sample, tmp_path, "--epochs", 3, "--check_point", "last")
+    asked = settings(sample, tmp_path, epochs=3, check_point="last")
     with pytest.raises(KeyboardInterrupt):
-        train(args)
-    train(args)
-    assert epochs == [0, 1, 1, 2]
+        train(**asked)
+    train(**asked)
+    assert epochs == ["epoch 1/3", "epoch 2/3", "epoch 2/3", "epoch 3/3"]
     pd.testing.assert_frame_equal(timeless(tmp_path), timeless(finished[0]), atol=1e-4)
     ours, theirs = (pd.read_csv(folder / "test_predictions.csv") for folder in (tmp_path, finished[0]))
     np.testing.assert_array_equal(ours["predicted"], theirs["predicted"])
@@ -113,12 +119,12 @@ def test_broken_off_and_resumed_it_ends_where_the_undisturbed_run_ends(finished,
 
 def test_a_finished_run_is_not_trained_again_and_another_is_not_gone_on_with(finished, sample, monkeypatch):
     folder, _ = finished
-    monkeypatch.setattr(train_classifier, "fit", lambda args: pytest.fail("trained again"))
-    results = train(arguments(sample, folder, "--epochs", 3, "--check_point", "last"))
+    monkeypatch.setattr(train_classifier, "fit", lambda *_, **__: pytest.fail("trained again"))
+    results = train(**settings(sample, folder, epochs=3, check_point="last"))
     assert results == json.loads((folder / "results.json").read_text())
     monkeypatch.undo()
     with pytest.raises(UserError, match="--label_smoothing is 0.1, but .* was trained with 0.0"):
-        train(arguments(sample, folder, "--epochs", 3, "--check_point", "last", "--label_smoothing", 0.1))
+        train(**settings(sample, folder, epochs=3, check_point="last", label_smoothing=0.1))
 
 
 def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):
@@ -127,8 +133,13 @@ def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):
     ids = pd.read_csv(copied / "datasets" / "image4classification.csv")["img_id"]
     picture = data_set.picture_path(copied, ids[0])
     picture.write_bytes(picture.read_bytes()[:500])
-    results = train(arguments(copied, tmp_path / "run", "--epochs", 1))
-    assert f"left out: {picture}" in capsys.readouterr().out
+    results = train(**settings(copied, tmp_path / "run", epochs=1, left_out=str(tmp_path / "left.csv")))
+    out = capsys.readouterr().out
+    assert f"left out: {picture}" in out
+    reason = "broken: Truncated File Read"
+    assert out.splitlines()[-1] == f"left out: 1 file ({reason}: 1)"
+    assert (tmp_path / "left.csv").read_text() == f"path,reason\n{picture},{reason}\n"
+    assert results["pictures_left_out"] == 1 and results["left_out"] == {reason: 1}
     assert results["pictures_left_out"] == 1 and sum(results["n"].values()) == len(ids) - 1
 
 
@@ -137,16 +148,16 @@ def test_balanced_data_has_every_class_equally_often():
     labels = np.repeat([0, 1, 2], [50, 20, 5])
     rows = np.arange(75)[::-1]
     for n, of_each in ((100, 5), (3, 3)):
-        chosen = train_classifier.balanced(rows, labels, n, seed=0)
+        chosen = training_data.balanced(rows, labels, n, seed=0)
         assert len(set(chosen)) == len(chosen)
         np.testing.assert_array_equal(np.bincount(labels[chosen]), [of_each] * 3)
     np.testing.assert_array_equal(
-        train_classifier.balanced(rows, labels, 3, 1), train_classifier.balanced(rows, labels, 3, 1)
+        training_data.balanced(rows, labels, 3, 1), training_data.balanced(rows, labels, 3, 1)
     )
 
 
 def test_a_run_on_balanced_data_tests_on_all(sample, tmp_path, finished):
-    results = train(arguments(sample, tmp_path, "--epochs", 1, "--balance_data", 4))
+    results = train(**settings(sample, tmp_path, epochs=1, balance_data=4))
     all_of_them = json.loads((finished[0] / "results.json").read_text())["n"]
     assert results["n"] == all_of_them | {"train": 20}
 
@@ -154,16 +165,14 @@ def test_a_run_on_balanced_data_tests_on_all(sample, tmp_path, finished):
 def test_weighted_sampling_draws_every_class_as_often():
     torch.manual_seed(0)
     labels = np.repeat([0, 1], [900, 100])
-    args = argparse.Namespace(balance_data="weighted", batch_size=50)
-    drawn = labels[np.concatenate(train_classifier.draw_batches(labels, args))]
+    drawn = labels[np.concatenate(train_classifier.draw_batches(labels, 50, "weighted"))]
     assert len(drawn) == 1000 and 0.4 < drawn.mean() < 0.6
-    args.balance_data = None
-    drawn = np.concatenate(train_classifier.draw_batches(labels, args))
+    drawn = np.concatenate(train_classifier.draw_batches(labels, 50))
     np.testing.assert_array_equal(np.sort(drawn), np.arange(1000))
 
 
 def test_class_weights_make_the_classes_count_alike():
-    weight = train_classifier.class_weights(np.repeat([0, 2], [30, 10]), 3)
+    weight = train_classifier.weights_of_classes(np.repeat([0, 2], [30, 10]), 3)
     torch.testing.assert_close(weight[[0, 2]] * torch.tensor([30, 10]), torch.tensor([20.0, 20.0]))
     assert torch.isfinite(weight).all()
 
@@ -171,9 +180,9 @@ def test_class_weights_make_the_classes_count_alike():
 # --- frozen features and baselines ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("cut", ["published", "last"])
 def test_the_feature_file_gives_what_the_frozen_network_gives(sample, tmp_path, cut):
-    flags = ["--freeze_features", cut, "--model_name", "mobilenet_v3_small", "--epochs", 3, "--learning_rate", 1e-4]
-    by_file = train(arguments(sample, tmp_path / "file", *flags))
-    through = train(arguments(sample, tmp_path / "network", *flags, "--no-feature_file"))
+    flags = {"freeze_features": cut, "model_name": "mobilenet_v3_small", "epochs": 3, "learning_rate": 1e-4}
+    by_file = train(**settings(sample, tmp_path / "file", **flags))
+    through = train(**settings(sample, tmp_path / "network", **flags, feature_file=False))
     tables = [pd.read_csv(tmp_path / name / "test_predictions.csv") for name in ("file", "network")]
     np.testing.assert_array_equal(tables[0]["predicted"], tables[1]["predicted"])
     np.testing.assert_allclose(tables[0]["probability"], tables[1]["probability"], atol=1e-3)
@@ -183,35 +192,38 @@ def test_the_feature_file_gives_what_the_frozen_network_gives(sample, tmp_path, 
 
 
 def test_features_are_computed_once_and_a_frozen_run_resumes(sample, tmp_path, monkeypatch):
-    flags = ["--freeze_features", "--epochs", 4, "--check_point", "last"]
-    whole = train(arguments(sample, tmp_path / "whole", *flags))
+    flags = {"freeze_features": "published", "epochs": 4, "check_point": "last"}
+    whole = train(**settings(sample, tmp_path / "whole", **flags))
     monkeypatch.setattr(train_classifier.feature_extractor, "extract", lambda *_: pytest.fail("computed again"))
     epochs = []
 
-    def until_the_third(*given):
-        epochs.append(given[-1])
+    def until_the_third(*given, label, **options):
+        epochs.append(label)
         if len(epochs) == 3:
             raise KeyboardInterrupt
-        return one_epoch(*given)
+        return one_epoch(*given, label=label, **options)
 
     one_epoch = train_classifier.train_one_epoch
     monkeypatch.setattr(train_classifier, "train_one_epoch", until_the_third)
-    args = arguments(sample, tmp_path / "broken", *flags)
+    asked = settings(sample, tmp_path / "broken", **flags)
     with pytest.raises(KeyboardInterrupt):
-        train(args)
-    resumed = train(args)
-    assert epochs[-1] == 3 and len(epochs) < 8
+        train(**asked)
+    resumed = train(**asked)
+    assert epochs[-1] == "epoch 4/4" and len(epochs) < 8
     assert resumed["test"] == whole["test"]
 
 
 def test_squeezenet_whose_head_cannot_be_cut_is_frozen_all_the_same(sample, tmp_path):
-    flags = ["--model_name", "squeezenet1_1", "--freeze_features", "--epochs", 1, "--image_size", 64]
-    assert "feature_seconds" not in train(arguments(sample, tmp_path, *flags))
+    flags = {"model_name": "squeezenet1_1", "freeze_features": "published", "epochs": 1}
+    assert "feature_seconds" not in train(**settings(sample, tmp_path, **flags))
+
+
+BASELINE = {"model_name": SMALL, "weights": "none", "image_size": 64, "device": "cpu", "num_workers": 1}
 
 
 @pytest.mark.parametrize("head", ["logistic", "svm", "forest", "boosting"])
 def test_the_plain_baselines_learn_the_sample(sample, tmp_path, head):
-    results = train(arguments(sample, tmp_path, "--head", head))
+    results = baselines.train(sample, tmp_path, head=head, **BASELINE)
     # A dozen test pictures and the features of an untrained network: above chance, 0.2, is what can be asked of it.
     assert results["test"]["accuracy"] > 0.2
     assert len(pd.read_csv(tmp_path / "test_predictions.csv")) == results["n"]["test"]
@@ -219,7 +231,7 @@ def test_the_plain_baselines_learn_the_sample(sample, tmp_path, head):
 
 @pytest.mark.parametrize("pair_mode", ["1", "all"])
 def test_an_svm_on_differences_ranks_pictures(sample, tmp_path, pair_mode):
-    results = train(arguments(sample, tmp_path, "--head", "svm", "--pair_mode", pair_mode))
+    results = baselines.train(sample, tmp_path, head="svm", pair_mode=pair_mode, **BASELINE)
     scores = pd.read_csv(tmp_path / "test_scores.csv")
     assert results["test"]["pairs"] > 0 and len(scores) == results["n"]["test"]
     if pair_mode == "all":
@@ -240,8 +252,8 @@ def test_every_picture_is_tested_in_one_fold(sample, tmp_path):
 
 def test_networks_are_compared_and_finished_runs_collected(sample, tmp_path, monkeypatch, capsys):
     networks = ["squeezenet1_1", SMALL]
-    args = parse_arguments(words(sample, tmp_path, "--epochs", 1, "--compare", *networks))
-    table = train_classifier.compare(args)
+    asked = settings(sample, tmp_path, epochs=1, batch_size=None)
+    table = comparison.compare(networks, **asked)
     output = capsys.readouterr().out
     assert "Pareto front" in output and "choice:" in output
     assert list(table["model"]) == networks and table["pareto"].any()
@@ -249,8 +261,8 @@ def test_networks_are_compared_and_finished_runs_collected(sample, tmp_path, mon
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     choice = json.loads((tmp_path / "choice.json").read_text())
     assert choice["model_name"] in networks and choice["ranker_model_name"] == "alexnet"
-    monkeypatch.setattr(train_classifier, "fit", lambda args: pytest.fail("trained again"))
-    again = train_classifier.compare(args)
+    monkeypatch.setattr(train_classifier, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = comparison.compare(networks, **asked)
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -262,10 +274,13 @@ def test_a_folder_is_labelled_as_the_test_split_was(finished, sample, tmp_path):
     for img_id in table["img_id"]:
         shutil.copy(data_set.picture_path(sample, img_id), folder)
     (folder / "broken.jpg").write_text("gone")
+    (folder / ".hidden.jpg").write_text("gone")
     check_point = finished[0] / "best.pt"
     flags = ["--predict", folder, "--output", tmp_path / "labels.csv", "--device", "cpu"]
-    done = run("train_classifier.py", "--check_point", check_point, *flags)
+    done = run("train_classifier.py", "--check_point", check_point, *flags, "--left_out", tmp_path / "left.csv")
     assert done.returncode == 0, done.stderr
+    said = f"left out: 2 files (a hidden file: 1, cannot be read: 1) → {tmp_path / 'left.csv'}"
+    assert done.stdout.splitlines()[-1] == said
     labels = pd.read_csv(tmp_path / "labels.csv")
     assert list(labels) == ["path", "label", "probability"]
     labels.index = [int(path.rpartition("/")[2].removesuffix(".jpg")) for path in labels["path"]]
@@ -275,15 +290,26 @@ def test_a_folder_is_labelled_as_the_test_split_was(finished, sample, tmp_path):
     assert pd.read_csv(tmp_path / "labels.unreadable.csv")["reason"].tolist() == ["not a picture"]
 
 
+def test_a_tar_and_a_list_are_labelled_as_their_pictures_are(finished, sample, tmp_path):
+    picture = data_set.picture_path(sample, 7)
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(picture, "7.jpg")
+    (tmp_path / "list.txt").write_text(f"{picture}\n{tmp_path / 't.tar'}\n")
+    label_images.label_pictures(tmp_path / "list.txt", finished[0] / "best.pt", tmp_path / "labels.csv", device="cpu")
+    labels = pd.read_csv(tmp_path / "labels.csv")
+    assert labels["path"].tolist() == [str(picture), f"{tmp_path}/t.tar/7.jpg"]
+    assert labels["label"].nunique() == labels["probability"].nunique() == 1
+    with pytest.raises(UserError, match="--output . is a folder"):
+        label_images.label_pictures(tmp_path, finished[0] / "best.pt", ".", device="cpu")
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "flags, message",
     [
         (["--predict", "somewhere"], "--predict needs --check_point FILE"),
         (["--label_smoothing", "1"], "--label_smoothing 1.0 is not in"),
-        (["--pair_mode", "1"], "--pair_mode needs --head svm"),
         (["--balance_data", "0"], "--balance_data"),
-        (["--head", "perceptron"], "invalid choice: 'perceptron'"),
     ],
 )
 def test_wrong_flags_end_with_2(flags, message, capsys):
@@ -295,16 +321,26 @@ def test_wrong_flags_end_with_2(flags, message, capsys):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--model_name", "alexnett"], "unknown model 'alexnett'"),
-        (["--model_name", "alexnet", "--image_size", "32"], "cannot take pictures of 32"),
-        (["--compare", SMALL, "nonet"], "unknown model 'nonet'"),
-        (["--check_point", "nothing.pt"], "nothing.pt does not exist"),
+        ({"model_name": "alexnett"}, "unknown model 'alexnett'"),
+        ({"model_name": "alexnet", "image_size": 32}, "cannot take pictures of 32"),
+        ({"networks": [SMALL, "nonet"]}, "unknown model 'nonet'"),
+        ({"check_point": "nothing.pt"}, "nothing.pt does not exist"),
+        ({"pair_mode": "1"}, "--pair_mode 1 needs --head svm"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(sample, tmp_path, more, message):
-    args = parse_arguments(words(sample, tmp_path, "--epochs", 1, *more))
+    command = comparison.compare if "networks" in more else train
+    asked = settings(sample, tmp_path, epochs=1)
+    if "pair_mode" in more:
+        command, asked = baselines.train, BASELINE | {"data_path": sample, "save_dir": tmp_path}
     with pytest.raises(UserError, match=message):
-        train_classifier.compare(args) if args.compare else train(args)
+        command(**asked | more)
+
+
+def test_a_baseline_that_is_not_there_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        baselines.parse_arguments(["--data_path", "data", "--head", "perceptron"])
+    assert end.value.code == 2 and "invalid choice: 'perceptron'" in capsys.readouterr().err
 
 
 def test_an_unfit_check_point_is_told_in_one_line(tmp_path, finished):

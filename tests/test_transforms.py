@@ -1,4 +1,4 @@
-"""Every kind of picture file, and the crops and statistics that a network sees."""
+"""The crops and statistics that a network sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import transforms
-from transforms import UnusablePicture, decode
+from pictures.decoder import decode
 
 GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 48, 3)))
 
@@ -22,70 +22,8 @@ def saved(picture: Image.Image, kind: str, **options) -> io.BytesIO:
     return file
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
-def test_every_mode_becomes_rgb(mode):
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    picture = decode(saved(GRADIENT.convert(mode), kind))
-    assert picture.mode == "RGB" and picture.size == (48, 64)
-
-
-def test_cmyk_jpegs_and_sixteen_bit_pngs_keep_their_light():
-    for file in (
-        saved(GRADIENT.convert("CMYK"), "JPEG", quality=95),
-        saved(Image.fromarray(np.asarray(GRADIENT.convert("L")).astype(np.uint16) * 257), "PNG"),
-    ):
-        assert np.abs(np.asarray(decode(file), int) - np.asarray(GRADIENT, int)).mean() < 3
-
-
-def test_transparency_is_laid_on_white():
-    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert decode(saved(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
-    palette = Image.new("P", (4, 4), 0)
-    palette.putpalette([255, 0, 0])
-    assert decode(saved(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
-    assert decode(saved(Image.new("LA", (4, 4), (0, 0)), "PNG")).getpixel((0, 0)) == (255, 255, 255)
-    half = decode(saved(Image.new("RGBA", (4, 4), (255, 0, 0, 128)), "PNG")).getpixel((0, 0))
-    assert half == pytest.approx((255, 127, 127), abs=1)
-
-
-def test_the_first_frame_of_an_animation_is_taken():
-    red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-    assert decode(saved(red, "GIF", save_all=True, append_images=[blue])).getpixel((3, 3)) == (255, 0, 0)
-
-
-def test_exif_orientation_is_obeyed():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by a quarter
-    assert decode(saved(GRADIENT, "JPEG", exif=exif)).size == (64, 48)
-
-
 def test_a_single_pixel_is_a_picture():
     assert transforms.to_square(decode(saved(Image.new("RGB", (1, 1), "red"), "PNG")), 32).shape == (3, 32, 32)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"<html><body>not here</body></html>", "not a picture"),
-        (b"", "not a picture"),
-        (saved(GRADIENT, "JPEG").getvalue()[:-200], "broken"),
-        (saved(GRADIENT, "PNG").getvalue()[:-60], "broken"),
-        (saved(Image.new("1", (30_000, 30_000)), "PNG").getvalue(), "30000x30000 pixels"),
-    ],
-)
-def test_what_is_no_whole_picture_is_refused_with_the_reason(content, reason):
-    with pytest.raises(UnusablePicture, match=reason):
-        decode(io.BytesIO(content))
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UnusablePicture, match="no such file"):
-        decode(tmp_path / "nothing.jpg")
-
-
-def test_a_folder_named_as_a_picture_is_refused(tmp_path):
-    with pytest.raises(UnusablePicture):
-        decode(tmp_path)
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (7, 5)])

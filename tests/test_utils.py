@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import pickle
 import random
 import signal
@@ -14,6 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
+import device as devices
+import training
 import utils
 from utils import UserError
 
@@ -83,16 +86,16 @@ def draws() -> list[float]:
 
 
 def test_one_seed_sets_all_generators_and_their_states_survive_a_checkpoint(tmp_path):
-    utils.seed_everything(5)
+    devices.seed_everything(5)
     first = draws()
-    utils.save_checkpoint(tmp_path / "rng.pt", {"kind": "siamese", "rng": utils.rng_state()})
+    utils.save_checkpoint(tmp_path / "rng.pt", {"kind": "siamese", "rng": devices.rng_state()})
     second = draws()
     assert first != second
-    utils.seed_everything(5)
+    devices.seed_everything(5)
     assert draws() == first
-    utils.seed_everything(6)
+    devices.seed_everything(6)
     assert draws() != first
-    utils.set_rng_state(utils.load_checkpoint(tmp_path / "rng.pt", "siamese")["rng"])
+    devices.set_rng_state(utils.load_checkpoint(tmp_path / "rng.pt", "siamese")["rng"])
     assert draws() == second
 
 
@@ -105,6 +108,9 @@ def test_one_seed_sets_all_generators_and_their_states_survive_a_checkpoint(tmp_
         ('a,c\n"1,2\n', "cannot be read as CSV"),
         ("a,c\n1,2\n1,2,3\n", "cannot be read as CSV"),
         (b"\xff\xfe\x00\x80junk", "cannot be read as CSV"),
+        ("a,c\n1,2,3\n4,5,6\n", "more fields in its rows than names in its header"),
+        ('a,c\n1,"x\n2,y\n3,"z\n4,w\n', "row 1: a quote opens in c, does not close there"),
+        (gzip.compress(b"a,c\n1,2\n")[:-9], "cannot be read as CSV"),
     ],
 )
 def test_an_unusable_table_names_the_file(tmp_path, content, says):
@@ -113,6 +119,23 @@ def test_an_unusable_table_names_the_file(tmp_path, content, says):
     with pytest.raises(UserError, match=says) as error:
         utils.read_csv(path, ["c"])
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,c\n1,NA\n2,null\n3,\n",
+        b"\xef\xbb\xbfa,c\r\n1,NA\r\n2,null\r\n3,\r\n",
+        "a,c\n1,NA\n2,null\n3,\n".encode("utf-16"),
+        gzip.compress(b"a,c\n\n1,NA\n2,null\n3,\n"),
+        b"a,c\n1,NA,\n2,null,\n3,,\n",
+    ],
+)
+def test_only_an_empty_cell_is_a_gap_however_the_table_was_written(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    table = utils.read_csv(tmp_path / "t.csv", ["a", "c"])
+    assert table["a"].tolist() == [1, 2, 3]
+    assert table["c"].tolist()[:2] == ["NA", "null"] and pd.isna(table["c"].iloc[2])
 
 
 def test_a_missing_table_a_folder_and_a_broken_json_name_themselves(tmp_path):
@@ -189,14 +212,14 @@ def test_finite_numbers_above_zero():
 
 
 def test_a_device_that_is_not_here_is_refused_by_its_name():
-    assert utils.select_device("cpu").type == "cpu"
+    assert devices.select_device("cpu").type == "cpu"
     for name in ("cuda:99", "abacus"):
         with pytest.raises(UserError, match=f"--device {name}"):
-            utils.select_device(name)
+            devices.select_device(name)
 
 
 def test_a_run_folder_says_what_was_asked_and_on_what_it_runs(tmp_path):
-    folder = utils.start_run(tmp_path / "a" / "run", {"seed": 3}, torch.device("cpu"))
+    folder = training.start_run(tmp_path / "a" / "run", {"seed": 3}, torch.device("cpu"))
     assert utils.read_json(folder / "config.json") == {"seed": 3}
     environment = utils.read_json(folder / "environment.json")
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
@@ -204,22 +227,23 @@ def test_a_run_folder_says_what_was_asked_and_on_what_it_runs(tmp_path):
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "ROOT", tmp_path)
-    assert utils.git_commit() is None
+    monkeypatch.setattr(training, "ROOT", tmp_path)
+    assert training.git_commit() is None
 
 
 def test_going_on_needs_the_same_flags_but_not_the_same_machine(tmp_path):
     def asked(**other):
-        flags = {"save_dir": str(tmp_path), "check_point": "last", "device": "cpu", "seed": 0}
-        return argparse.Namespace(**flags | other)
+        config = {"save_dir": str(tmp_path), "check_point": "last", "device": "cpu", "seed": 0} | other
+        return training.resume_point(tmp_path, config, "siamese")
 
-    assert utils.resume_point(asked(check_point=None), "siamese") is None
-    assert utils.resume_point(asked(), "siamese") is None  # no last.pt yet
-    state = {"kind": "siamese", "optimiser": {}, "config": vars(asked())}
+    assert asked(check_point=None) is None
+    assert asked() is None  # no last.pt yet
+    config = {"save_dir": str(tmp_path), "check_point": "last", "device": "cpu", "seed": 0}
+    state = {"kind": "siamese", "optimiser": {}, "config": config}
     utils.save_checkpoint(tmp_path / "last.pt", state)
-    assert utils.resume_point(asked(device="cuda:0"), "siamese")["config"]["seed"] == 0
+    assert asked(device="cuda:0")["config"]["seed"] == 0
     with pytest.raises(UserError, match="--seed is 1, but .*last.pt was trained with 0"):
-        utils.resume_point(asked(seed=1), "siamese")
+        asked(seed=1)
 
 
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
@@ -233,6 +257,6 @@ def test_bf16_is_the_default_where_the_processor_is_made_for_it_and_a_flag_decid
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": made_for_it})
     device = torch.device("cpu")
     for amp, expected in ((None, made_for_it), (True, True), (False, False)):
-        with utils.autocast(device, amp):
+        with devices.autocast(device, amp):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
-    assert utils.environment(device)["bf16_by_default"] == made_for_it
+    assert training.environment(device)["bf16_by_default"] == made_for_it

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import random
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 from conftest import run
 
+import data_set
 import deza2015
 import virality
 
@@ -224,3 +227,248 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(sample, tmp_path, ou
     done = run("virality.py", sample / "redditSubmissions.csv.gz", "--output", tmp_path / output)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert str(tmp_path) in done.stderr
+
+
+KINDS = {
+    "byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "gzip without .gz": lambda text: gzip.compress(text.encode()),
+    "Windows' newlines": lambda text: text.replace("\n", "\r\n").encode(),
+    "blank lines": lambda text: text.replace("\n", "\n\n").encode(),
+    "an index column": lambda text: "".join(
+        f"{i}," * (i > 0) + "," * (i == 0) + line for i, line in enumerate(text.splitlines(True))
+    ).encode(),
+    "a title of 200,000 letters": lambda text: text.replace("picture 7,", "x" * 200_000 + ",").encode(),
+    "floats": lambda text: (
+        "".join(
+            ",".join(cell + ".0" * (i in (0, 10, 11)) for i, cell in enumerate(line.split(",")))
+            for line in text.splitlines(True)
+        )
+        .replace("#image_id.0", "#image_id")
+        .replace(",score.0,number_of_comments.0,", ",score,number_of_comments,")
+        .encode()
+    ),
+    "milliseconds": lambda text: "".join(
+        ",".join(cell + "000" * (i in (1, 9) and cell.isdigit()) for i, cell in enumerate(line.split(",")))
+        for line in text.splitlines(True)
+    ).encode(),
+}
+
+
+@pytest.fixture(scope="module")
+def clean(sample) -> str:
+    """The sample's well-formed lines, none of which has a quote or a further comma."""
+    with gzip.open(sample / "redditSubmissions.csv.gz", "rt", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == 13]
+    return "".join(",".join(cell.replace(",", ";") for cell in row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_table_from_the_same_file_as_others_write_it(sample, clean, tmp_path, kind):
+    path = tmp_path / "s.csv"
+    path.write_bytes(KINDS[kind](clean))
+    table, malformed = virality.build_table(path)
+    assert malformed.empty
+    expected = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
+    pd.testing.assert_frame_equal(table.astype({"img_link": expected["img_link"].dtype}), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+@pytest.mark.parametrize("line", [2, 500, 870])
+def test_a_stray_quote_loses_its_submission_alone(clean, tmp_path, line, repeats):
+    header, *rows = clean.splitlines()
+    rows = rows * repeats
+    fields = rows[line - 2].split(",", 4)
+    rows[line - 2] = ",".join([*fields[:3], '"' + fields[3], fields[4]])
+    path = tmp_path / "s.csv"
+    path.write_text("\n".join([header, *rows]))
+    submissions, malformed = virality.read_submissions(path)
+    assert malformed["line"].tolist() == [line] and len(submissions) == len(rows) - 1
+    assert malformed["reason"].tolist() == ["4 fields instead of 13: a quote opens and does not close"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("x,y", "2 fields instead of 13"), (GOOD.replace(",10,3,", ",,3,"), "score '' is not"), ("<html>", "1 fields")],
+)
+def test_a_file_without_a_good_line_says_why(tmp_path, line, reason):
+    path = write(tmp_path / "s.csv", *[line] * 1003)
+    done = run("virality.py", path, "--output", tmp_path / "out.csv")
+    one_clear_line(done, path, "1003 malformed lines, the first: line 2: " + reason)
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "None"])
+def test_a_community_may_be_called_na_or_null(tmp_path, name):
+    path = write(tmp_path / "s.csv", GOOD.replace("funny", name), GOOD)
+    submissions, malformed = virality.read_submissions(path)
+    assert submissions["subreddit"].tolist() == [name, "funny"] and malformed.empty
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "image4classification.csv").write_text(f"img_id,subreddit,label\n1,{name},0\n2,funny,1\n")
+    classes = data_set.read_table(tmp_path, "image4classification", ["subreddit", "label"])
+    assert classes["subreddit"].tolist() == [name, "funny"]
+
+
+# --- tables of submissions.py -----------------------------------------------------------------------------------------
+def own(path: Path, *rows: str, header: str = ",".join(virality.OWN_COLUMNS)) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+IMGUR = "https://i.imgur.com/"
+
+
+def test_an_own_table_is_ordered_by_time_and_its_images_told_by_their_addresses(tmp_path):
+    path = own(
+        tmp_path / "s.csv",
+        f",7300,late,4,1,aww,,c3,{IMGUR}aaaaa.png",
+        f",100,first,5,2,pics,,a1,{IMGUR}aaaaa.jpg",
+        ",3700,no address,6,,pics,,b2,",
+        ",3800000000000,in milliseconds,7,0,pics,,b3,",
+    )
+    submissions, malformed = virality.read_submissions(path)
+    ids = submissions["img_id"].tolist()
+    assert malformed.empty and ids[0] == ids[2] and len(set(ids)) == 3 and max(ids) < 2**53
+    assert submissions["hour"].tolist() == [0, 1, 2, 3_800_000_000 // 3600 % 24]
+    assert submissions["comments"].tolist() == [2, 0, 1, 0]
+    table, _ = virality.build_table(path)
+    links = {ids[0]: f"{IMGUR}aaaaa.jpg", ids[1]: "https://redd.it/b2", ids[3]: "https://redd.it/b3"}
+    assert table.set_index("img_id")["img_link"].to_dict() == links
+    assert table.set_index("img_id")["submissions"].to_dict() == {ids[0]: 2, ids[1]: 1, ids[3]: 1}
+    path.write_text("\n".join([",".join(virality.OWN_COLUMNS), f",1,earlier,1,1,aww,,d4,{IMGUR}bbbbb.jpg"]))
+    own_ids = virality.read_submissions(path)[0]["img_id"].tolist()
+    assert not set(own_ids) & set(ids)  # a picture has its number in every table
+
+
+def test_given_image_ids_are_kept_and_localtime_is_the_clock_where_there_is_one(tmp_path):
+    header = "localtime," + ",".join(virality.OWN_COLUMNS)
+    path = own(
+        tmp_path / "s.csv",
+        "7200,30.0,90,t,4,1,pics,,a,",
+        ",7,100,t,5,1,pics,,b,",
+        ",30,99,t,5,1,pics,,c,",
+        header=header,
+    )
+    submissions, _ = virality.read_submissions(path)
+    assert submissions["img_id"].tolist() == submissions["image_id"].tolist() == [30, 30, 7]
+    assert submissions["hour"].tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (",soon,t,4,1,pics,,a,", "unixtime 'soon' is not a whole number"),
+        (",1,t,,1,pics,,a,", "score '' is not a whole number"),
+        (",1,t,4,1,,,a,", "no subreddit"),
+        (",1,t,4,1,pics,,a", "8 fields instead of 9"),
+    ],
+)
+def test_malformed_lines_of_an_own_table_are_named(tmp_path, row, reason):
+    _, malformed = virality.read_submissions(own(tmp_path / "s.csv", ",1,t,4,1,pics,,a,", row))
+    assert malformed[["line", "reason"]].to_numpy().tolist() == [[3, reason]]
+
+
+def test_copies_count_as_one_image_in_the_order_of_their_submissions(tmp_path):
+    rows = [
+        (100, 10, "pics", "b"),
+        (200, 20, "pics", "a"),
+        (300, 40, "aww", "c"),
+        (400, 30, "pics", "a"),
+        (500, 0, "pics", "d"),
+    ]
+    path = own(tmp_path / "s.csv", *[f",{t},t,{s},1,{sub},,p{t},{IMGUR}{u}{u}{u}{u}{u}.jpg" for t, s, sub, u in rows])
+    b, a, c, _, d = virality.read_submissions(path)[0]["img_id"]
+    (tmp_path / "groups.csv").write_text(f"img_id,group\n{a},9\n{b},9\n{d},5\n")
+    done = run("virality.py", path, "--groups", tmp_path / "groups.csv", "--output", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out.csv").set_index("img_id")
+    assert table["submissions"].to_dict() == {b: 3, c: 1, d: 1} and (table["group"] == table.index).all()
+    assert table.loc[b, "img_link"] == f"{IMGUR}bbbbb.jpg" and table.loc[b, "max_raw_upvotes"] == 30
+    assert table.loc[b, "v_score"] == pytest.approx(30 / 15 * math.log(3 / (5 / 3)))  # pics: 10, 20, 30 and 0
+
+
+def test_without_groups_and_with_groups_of_one_the_table_is_the_same(sample, tmp_path):
+    path = sample / "redditSubmissions.csv.gz"
+    groups = pd.DataFrame({"img_id": range(1, 61), "group": range(60)})
+    joined, _ = virality.build_table(path, groups=groups)
+    alone, _ = virality.build_table(path)
+    pd.testing.assert_frame_equal(joined.drop(columns="group"), alone)
+    with pytest.raises(virality.UserError, match="img_id 3 stands twice"):
+        virality.build_table(path, groups=pd.DataFrame({"img_id": [3, 4, 3], "group": [1, 1, 2]}))
+
+
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [([], 3), (["--subreddits", "all"], 3), (["--subreddits", "PICS", "na"], 2), (["--subreddits", "aww"], 1)],
+)
+def test_the_subreddits_that_count_are_those_asked_for(tmp_path, words, counted):
+    path = own(tmp_path / "s.csv", ",1,t,4,1,pics,,a,", ",2,t,5,1,NA,,b,", ",3,t,6,1,aww,,c,")
+    done = run("virality.py", path, "--output", tmp_path / "out.csv", *words)
+    assert done.returncode == 0 and pd.read_csv(tmp_path / "out.csv")["submissions"].sum() == counted
+
+
+def test_in_snaps_file_the_twenty_count_unless_others_are_named(sample, tmp_path):
+    path = sample / "redditSubmissions.csv.gz"
+    counts = {}
+    for words in ((), ("all",), ("offbeat",)):
+        table, _ = virality.build_table(path, subreddits=words or None)
+        counts[words] = table["submissions"].sum()
+    assert counts[("all",)] == counts[()] + counts[("offbeat",)] > counts[()]
+    done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "offbeat", "nowhere")
+    assert done.returncode == 0 and "no submission went to nowhere" in done.stdout
+    done = run("virality.py", path, "--output", tmp_path / "out.csv", "--subreddits", "nowhere")
+    assert done.returncode == 2 and "--subreddits nowhere: no submission went there (the largest: " in done.stderr
+
+
+# --- slow -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_of_2000_mutated_lines_each_is_accounted_for(clean, tmp_path):
+    seed = 14
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    header, *rows = clean.splitlines()
+    rows = (rows * 3)[:2000]
+    strewn = [b'"', b",", b"\n", b"\r", b"\x00", b"\xff", b'""', b".0", b"-", b"9" * 30, b"\xe2\x98", b" ", b""]
+    lines = []
+    for row in rows:
+        line = bytearray(row.encode())
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            place = rng.randrange(len(line) + 1)
+            line[place : place + rng.choice((0, 1, 4))] = rng.choice(strewn)
+        lines.append(bytes(line))
+    path = tmp_path / "s.csv"
+    path.write_bytes(header.encode() + b"\n" + b"\n".join(lines) + b"\n")
+    submissions, malformed = virality.read_submissions(path)
+    counts = malformed.attrs
+    assert (
+        len(submissions) + len(malformed) + counts["blank"] + counts["continued"] == path.read_bytes().count(b"\n") - 1
+    )
+    assert len(submissions) > 400 and len(malformed) > 400 and malformed["reason"].str.len().min() > 5
+    done = run("virality.py", path, "--output", tmp_path / "out.csv")
+    assert done.returncode == 0 and f"{len(malformed)} malformed lines skipped" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [30_000, 10**9])
+def test_the_whole_table_takes_no_more_than_three_times_pandas_parser(tmp_path, images):
+    rng, rows = random.Random(0), 300_000
+    path = tmp_path / "s.csv"
+    with open(path, "w") as file:
+        print(",".join(virality.SNAP_COLUMNS), file=file)
+        for i in range(rows):
+            title = f'"picture {i}, again"' if i % 5 else f"picture {i}"
+            clock = 1_300_000_000 + rng.randrange(10**8)
+            post = f"{rng.randrange(images)},{clock},2012-03-31T12:40:39.590113-07:00,{title},90,p{i:x},80"
+            print(
+                f"{post},{rng.choice(virality.TWENTY_SUBREDDITS)},10,{clock},{rng.randrange(3000)},5,u{i % 999}",
+                file=file,
+            )
+    theirs, ours = [], []
+    for _ in range(3):  # by turns, in seconds of the processor: others may be at work beside the test
+        start = time.process_time()
+        pd.read_csv(path)
+        theirs.append(time.process_time() - start)
+        start = time.process_time()
+        virality.build_table(path)
+        ours.append(time.process_time() - start)
+    print(f"pandas {min(theirs):.2f} s, ours {min(ours):.2f} s")
+    assert min(ours) <= 3 * min(theirs)

@@ -9,6 +9,7 @@ from visualisation.certainty import coverage_curve, interval_chart, reliability_
 from visualisation.charts import (
     bar_chart,
     confusion_matrix,
+    context_chart,
     learning_curves,
     score_against_virality,
     submissions_per_image,
@@ -27,6 +28,7 @@ __all__ = [
     "bar_chart",
     "comparison_chart",
     "confusion_matrix",
+    "context_chart",
     "coverage_curve",
     "interval_chart",
     "learning_curves",

@@ -1,4 +1,4 @@
-"""Charts of numbers: learning curves, the confusion matrix, distributions, scores against virality, bars."""
+"""Charts of numbers: learning curves, confusion, distributions, scores against virality, bars, reliability."""
 
 from __future__ import annotations
 
@@ -268,3 +268,37 @@ def _tail_end(values: np.ndarray) -> float:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.99])
     spread = max(high - middle, 2 * (middle - low))
     return float(min(values.max(), middle + 2 * spread)) if spread > 0 else float(values.max())
+
+
+CONTEXT_STYLES = {"found": (BLUE, "o", BLUE), "published": (VERMILLION, "D", "white"), "label": (GREY, "o", "white")}
+
+
+def context_chart(table: pd.DataFrame, ceiling: float | None = None) -> Figure:
+    """Shares of pairs ordered rightly, a panel a set of pairs: methods as dots with intervals, published ones hollow.
+
+    `table` has method, title (of the set), value, low, high (shares, 0 to 1; no interval where NaN) and kind (found,
+    published, or label for what is part of the label). `ceiling`, what a perfect ranker reaches at most on all pairs,
+    is marked in the panel of that title.
+    """
+    titles, methods = list(table["title"].unique()), list(table["method"].unique())
+    figure = new_figure(2.6 + 1.9 * len(titles), 0.9 + 0.34 * len(methods))
+    low, high = table[["value", "low"]].min().min(), table[["value", "high"]].max().max()
+    for place, title in enumerate(titles, start=1):
+        axes = figure.add_subplot(1, len(titles), place)
+        axes.axvline(50, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        for row in table[table["title"] == title].itertuples():
+            y, (colour, marker, face) = methods.index(row.method), CONTEXT_STYLES[row.kind]
+            if np.isfinite(row.low):
+                axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.6, zorder=2)
+            axes.plot(100 * row.value, y, marker, color=colour, markersize=5, markerfacecolor=face, zorder=3)
+        if ceiling is not None and title == "all pairs":
+            axes.axvline(100 * ceiling, color=GREEN, linewidth=1.4, zorder=1)
+            annotate(axes, "ceiling", (100 * ceiling, 0), (-3, 0), ha="right", va="center", color=GREEN)
+        axes.set_xlim(100 * min(low, 0.45) - 2, 100 * max(high, 0.75) + 2)
+        axes.set_title(title, fontsize=TEXT)
+        dress_axes(axes, "% of pairs right", "")
+        axes.set_yticks(range(len(methods)), [shorten(name, 44) if place == 1 else "" for name in methods])
+        axes.tick_params(axis="y", left=False)
+        axes.set_ylim(len(methods) - 0.5, -0.5)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
+    return figure

@@ -1,56 +1,28 @@
 """Compare networks: what they cost, what they reach, which of them no other beats, and which one to carry on with.
 
-`train_classifier.py --compare` and the notebooks call it. Nothing here trains.
+    python -m studies.comparison --data_path data/sample --weights none --image_size 64 --epochs 8
+
+Trains each of --networks with the flags of train_classifier.py, in --save_dir/<network>; killed, the same command goes
+on. Written into --save_dir: a run folder each, comparison.csv, comparison.png and choice.json.
 """
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from siamese_net import RANKERS
+import distributed
+import train_classifier
+import training
+import visualisation
+from backbones import NETWORKS
+from utils import print_configuration, run_main, write_csv, write_json
 
-
-def multiply_adds(model: nn.Module, side: int) -> int:
-    """Multiplications with an addition for one picture of side×side, of convolutions and matrix products."""
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, side, side, device=device))
-    return counter.get_total_flops() // 2
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the device or (for the process itself) Linux lets us."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with contextlib.suppress(OSError):  # elsewhere the peak is that of the whole process so far
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> float:
-    """MiB at the peak since `reset_peak_memory`: of the CUDA device's tensors, else of this whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
-    except (OSError, IndexError, ValueError):
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+RANKERS = ("alexnet", "densenet")  # of the four, those whose rankers have been tried at length
 
 
 def row_of(model_name: str, results: dict[str, Any]) -> dict[str, Any]:
@@ -113,3 +85,49 @@ def as_text(table: pd.DataFrame) -> str:
     shown["trained in (s)"] = table["train_seconds"].map("{:.0f}".format)
     shown["Pareto front"] = np.where(table["pareto"], "yes", "")
     return shown.to_string(index=False)
+
+
+def compare(networks: list[str], save_dir: str | Path, **settings: Any) -> pd.DataFrame:
+    """The networks beside each other: a run each in save_dir/<network>, or what such a run has left; a table
+    (comparison.csv), a chart (comparison.png) and the choice (choice.json). `settings` are train_classifier.train's."""
+    folder = Path(save_dir)
+    rows = []
+    for name in networks:
+        print(f"-- {name}", flush=True)
+        own = settings | {"model_name": name, "save_dir": folder / name, "check_point": "last"}
+        rows.append(row_of(name, train_classifier.train(**own)))
+    table = pd.DataFrame(rows)
+    table["pareto"] = pareto_front(table)
+    write_csv(folder / "comparison.csv", table)
+    title = f"{len(table)} networks on the same test pictures"
+    visualisation.save(visualisation.comparison_chart(table, title), folder / "comparison.png")
+    print(as_text(table))
+    print(f"Pareto front (accuracy, inference speed): {', '.join(table['model'][table['pareto']])}")
+    choice = choice_of(table)
+    write_json(folder / "choice.json", choice)
+    print(f"choice: {choice['model_name']}, as {choice['reason']}")
+    print(f"for the ranker: {choice['ranker_model_name']}")
+    print(f"written: {folder / 'comparison.csv'}, {folder / 'comparison.png'}, {folder / 'choice.json'}")
+    return table
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    train_classifier.add_flags(parser)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NETWORK", help="default: %(default)s")
+    parser.set_defaults(**training.defaults_of(train_classifier.train) | {"save_dir": "outputs/comparison"})
+    args = parser.parse_args(words)
+    train_classifier.check_flags(parser, args)
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    distributed.join(args.device)
+    print_configuration(args, "comparison of networks")
+    compare(**vars(args))
+
+
+if __name__ == "__main__":
+    run_main(main)

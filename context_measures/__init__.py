@@ -1,0 +1,1 @@
+"""What context.py measures: rankings without pictures, shares of pairs, causes of votes, luck."""

@@ -1,0 +1,210 @@
+"""Which pictures of a data set are copies of one another: the same again, mirrored, cropped, captioned.
+
+    python duplicates.py data/NAME [--output groups.csv] [--write] [--undo corrected.csv] [--features FILE.npz]
+
+Written, a row a picture: img_id, group (the lowest img_id among its copies and itself); for one that has copies also
+kind (same, mirrored, cropped, captioned: how it differs from picture `of`) and distance (0: no place differs; the
+doubtful ones have up to 0.5). Beside the table, its name ending in .pairs.csv: every pair of copies, and of variants,
+pictures that are alike but for a part, such as one template under two captions. Variants are no copies and are not
+joined; `--variants join` does. `--write` puts the column `group` into the data set's tables. To correct the groups,
+change them in the table and give it back with `--undo`: what it says of its pictures holds, whatever is found.
+
+Pairs that may be copies come from hashes of many windows of each picture (copies/hashing.py); then the two pictures are
+aligned and compared (copies/verification.py). Both are kept under processed/, so that a further run is quick. Groups
+hold copies of *one* of their pictures: a chain of crops, each a copy of the next, is cut (copies/groups.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from copies import KINDS
+from copies.groups import describe, group_pictures
+from copies.search import find_pairs, kept_folder
+from copies.store import grey, load_small
+from locks import alone
+from pictures.cache import processed_folder, report_faults
+from pictures.decoder import MAX_PIXELS
+from pictures.sources import of_data_set, picture_path
+from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv
+
+PAIR_COLUMNS = ["img_id_1", "img_id_2", "kind", "distance", "joined"]
+TABLES = ("data_set_iv", "image4classification")  # that get the column `group`
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+def list_pictures(data_path: Path) -> np.ndarray:
+    """The img_ids, in order, of the pictures in images/ of a data set."""
+    if not data_path.is_dir():
+        raise UserError(f"{data_path} is not a folder")
+    folder = picture_path(data_path, 0).parent
+    try:
+        names = [entry.name.removesuffix(".jpg") for entry in os.scandir(folder) if entry.name.endswith(".jpg")]
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from error
+    img_ids = sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,17}", name))
+    if len(img_ids) < len(names):
+        print(f"{len(names) - len(img_ids)} pictures of {folder} are not named <img_id>.jpg and are left out")
+    if not img_ids:
+        raise UserError(f"{folder} holds no pictures named <img_id>.jpg")
+    return np.array(img_ids)
+
+
+def read_by_hand(path: str, img_ids: np.ndarray) -> np.ndarray:
+    """The groups that a file (img_id, group) gives to these pictures, numbered; −1 where it does not name one."""
+    table = read_csv(path, ["img_id", "group"], dtype=str, na_filter=False)
+    numbers = pd.to_numeric(table["img_id"], errors="coerce")
+    for wrong, what in (
+        (numbers.isna() | (numbers % 1 != 0), "is not a whole number"),
+        (numbers.duplicated(), "stands there twice"),
+    ):
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]!r} {what}")
+    names = table["group"].str.strip()
+    alone = names == ""  # an emptied cell: a copy of nothing
+    codes = np.where(alone, len(table) + np.arange(len(table)), pd.factorize(names)[0])
+    return pd.Series(codes, numbers.astype(np.int64)).reindex(img_ids, fill_value=-1).to_numpy()
+
+
+def read_features(path: str, img_ids: np.ndarray) -> np.ndarray:
+    """Features (n, d) of these pictures from a file with `names` (img_ids, or files named so) and `features`."""
+    try:
+        with np.load(path) as file:
+            names, features = file["names"], file["features"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path} is no feature file with `names` and `features`: {error}") from error
+    if len(names) != len(features):
+        raise UserError(f"{path}: {len(names)} names and {len(features)} rows of features do not fit together")
+    rows = pd.Index([Path(str(name)).stem for name in names]).get_indexer([str(img_id) for img_id in img_ids])
+    if (rows < 0).any():
+        raise UserError(f"{path} has no features of img_id {img_ids[rows < 0][0]} ({(rows < 0).sum()} are missing)")
+    return features[rows].reshape(len(rows), -1).astype(np.float32)
+
+
+def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
+    """Put the column `group` into the data set's tables; all else in them stays as it is written.
+
+    A picture that was not compared is a group of its own. Raises UserError, and writes nothing, where there is no
+    table, or where one has a column `split` that parts a group: copies of a picture must not stand in two splits.
+    """
+    group = table.set_index("img_id")["group"]
+    tables = {}
+    for path in (data_path / "datasets" / f"{name}.csv" for name in TABLES):
+        if not path.exists():
+            continue
+        rows = read_csv(path, ["img_id"], dtype=str, na_filter=False)
+        img_ids = pd.to_numeric(rows["img_id"], errors="coerce")
+        if (bad := img_ids.isna() | (img_ids % 1 != 0)).any():
+            row = int(np.flatnonzero(bad)[0])
+            raise UserError(f"{path} line {row + 2}: img_id {rows['img_id'].iloc[row]!r} is not a whole number")
+        img_ids = img_ids.astype(np.int64)
+        rows["group"] = img_ids.map(group).fillna(img_ids).astype(np.int64)
+        if "split" in rows and (parted := rows.groupby("group")["split"].nunique() > 1).any():
+            one = rows[rows["group"] == parted.idxmax()]
+            where = ", ".join(f"{img_id} {split}" for img_id, split in zip(one["img_id"], one["split"], strict=True))
+            raise UserError(f"{path}: column split parts {parted.sum()} groups of copies, among them {where}")
+        tables[path] = rows
+    if not tables:
+        raise UserError(
+            f"--write: {data_path / 'datasets'} holds neither {' nor '.join(f'{name}.csv' for name in TABLES)}"
+        )
+    for path, rows in tables.items():
+        write_csv(path, rows)
+    return list(tables)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = parser.add_argument
+    flag("data_path", metavar="DATA", help="a data set: images/<img_id>.jpg, and for --write datasets/*.csv")
+    flag("--output", default="groups.csv", metavar="FILE.csv", help="the groups (default %(default)s)")
+    flag("--write", action="store_true", help="also write the column group into the data set's tables")
+    flag("--undo", metavar="FILE.csv", help="img_id,group as a person has corrected them: obeyed, whatever is found")
+    flag("--variants", choices=("apart", "join"), default="apart", help="pictures alike but for a part, say a caption")
+    flag("--features", metavar="FILE.npz", help="names and features: neighbours by these are compared as well")
+    flag("--cache", metavar="FOLDER", help="where hashes are kept (default: processed/copies of the data set)")
+    flag("--num_workers", type=at_least(1), default=os.cpu_count() or 1, help="threads (default: cores)")
+    flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
+    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    beside = Path(args.output).with_suffix(".pairs.csv")
+    outputs = {"--output": args.output, "the table of pairs": beside, "--left_out": args.left_out}
+    check_outputs(outputs, [each for each in (args.undo, args.features) if each])
+    print_configuration(args, "copies of pictures")
+    torch.set_num_threads(1)  # each of the workers has a core
+    with alone(args.output, beside, args.left_out):
+        find_and_write(args, beside)
+
+
+def find_and_write(args: argparse.Namespace, beside: Path) -> None:
+    data_path, began = Path(args.data_path), time.perf_counter()
+    img_ids = list_pictures(data_path)
+    by_hand = read_by_hand(args.undo, img_ids) if args.undo else None
+    cache = Path(args.cache) if args.cache else processed_folder(data_path) / "copies"
+    small = load_small(data_path, img_ids, cache, args.num_workers, args.max_pixels)
+    report_faults(small, data_path, args.left_out)
+    if not len(small):
+        raise UserError(f"none of the {len(img_ids)} pictures of {data_path} can be used")
+    if by_hand is not None:
+        by_hand = by_hand[np.isin(img_ids, small.img_ids)]
+    features = read_features(args.features, small.img_ids) if args.features else None
+    hashed = time.perf_counter()
+    sources = list(of_data_set(data_path, small.img_ids))
+    picture = functools.lru_cache(maxsize=256)(lambda place: grey(sources[place], args.max_pixels))
+    keep = kept_folder(cache, small.keys, features)
+    pairs = find_pairs(small.hashes, small.pixels, picture, args.num_workers, features, keep)
+    joined = pairs if args.variants == "join" else pairs[pairs["kind"] != "variant"]
+    group = group_pictures(len(small), joined, small.sizes, by_hand)
+    table = describe(small.img_ids, group, joined, small.sizes)
+    write_csv(args.output, table)
+    write_csv(beside, pair_table(small.img_ids, group, pairs))
+    written = [args.output, beside, *(write_tables(data_path, table) if args.write else [])]
+    print_summary(table, pairs, hashed - began, time.perf_counter() - hashed)
+    print("written: " + ", ".join(map(str, written)))
+
+
+def pair_table(img_ids: np.ndarray, group: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
+    """PAIR_COLUMNS of the pairs, the doubtful ones last. `joined`: 1 where both are in one group."""
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    columns = [
+        img_ids[first],
+        img_ids[second],
+        pairs["kind"],
+        pairs["distance"],
+        (group[first] == group[second]).astype(int),
+    ]
+    return pd.DataFrame(dict(zip(PAIR_COLUMNS, columns, strict=True))).sort_values(["distance", "img_id_1", "img_id_2"])
+
+
+def print_summary(table: pd.DataFrame, pairs: pd.DataFrame, hashing_seconds: float, seconds: float) -> None:
+    sizes = table.groupby("group").size()
+    sizes = sizes[sizes > 1]
+    kinds = table["kind"].value_counts()
+    said = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
+    print(
+        f"{len(table)} pictures, {sizes.sum()} of them in {len(sizes)} groups of copies" + (f": {said}" if said else "")
+    )
+    if variants := int((pairs["kind"] == "variant").sum()):
+        print(f"  {variants} pairs of variants, alike but for a part (--variants)")
+    print(f"  {hashing_seconds:.1f} s to decode and hash, {seconds:.1f} s to search and compare")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""The downloader's machinery: hosts and their limits, one request, what its answer holds, the ledger."""

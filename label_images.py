@@ -1,0 +1,85 @@
+"""Label anyone's pictures with a trained classifier: which subreddit is each of them from?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+import transforms
+from classifier_net import from_checkpoint
+from device import autocast, select_device
+from locks import alone
+from pictures.decoder import MAX_PIXELS
+from pictures.left_out import UNREADABLE, LeftOut
+from pictures.sources import count_sources, decoded, list_sources
+from utils import UserError, check_outputs, write_csv
+
+
+def label_pictures(
+    source: str | Path,
+    check_point: str | Path,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    num_workers: int = 2,
+    amp: bool | None = None,
+    left_out: str | Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> None:
+    """path,label,probability of every picture of a source; those that cannot be read are listed beside the table.
+
+    The file `left_out` gets the path of every file that has no label, and why.
+    """
+    beside = Path(output).with_name(f"{Path(output).stem}.unreadable.csv") if Path(output).name else output
+    outputs = {"--output": output, "the table of unreadable pictures": beside, "--left_out": left_out}
+    check_outputs(outputs, [source, check_point])
+    device = select_device(device)
+    model, state = from_checkpoint(check_point)
+    model.to(device)
+    rows, unreadable, truncated = [], [], 0
+    with alone(output, beside, left_out), LeftOut(left_out) as said:
+        pictures = decoded(list_sources(source, said), state["transform"]["side"], num_workers, max_pixels)
+        waiting: list[tuple[str, np.ndarray]] = []
+        for picture in tqdm(pictures, "labelling", count_sources(source), disable=None):
+            if picture.pixels is None:
+                unreadable.append((picture.source.path, picture.fault))
+                said(*unreadable[-1], UNREADABLE)
+            else:
+                waiting.append((picture.source.path, picture.pixels))
+                truncated += picture.note != ""
+            if len(waiting) == 64:
+                rows += label_batch(model, waiting, state["classes"], amp)
+                waiting = []
+        rows += label_batch(model, waiting, state["classes"], amp) if waiting else []
+        if not rows:
+            raise UserError(f"none of the {len(unreadable)} pictures of {source} can be read: {unreadable[0][1]}")
+        write_csv(output, pd.DataFrame(rows, columns=["path", "label", "probability"]))
+        Path(beside).unlink(missing_ok=True)  # of the run before
+        if unreadable:
+            write_csv(beside, pd.DataFrame(unreadable, columns=["path", "reason"]))
+            print(f"{len(unreadable)} pictures cannot be read; the reasons are in {beside}")
+    if truncated:
+        print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
+    counts = Counter(label for _, label, _ in rows)
+    print("\n".join(f"  {count:6} {name}" for name, count in counts.most_common()))
+    print(f"{len(rows)} pictures labelled → {output}")
+    print(said)
+
+
+@torch.inference_mode()
+def label_batch(
+    model: nn.Module, batch: list[tuple[str, np.ndarray]], classes: list[str], amp: bool | None
+) -> list[tuple[str, str, float]]:
+    device = next(model.parameters()).device
+    pixels = torch.from_numpy(np.stack([pixels for _, pixels in batch])).to(device)
+    with autocast(device, amp):
+        scores = model(transforms.whole(pixels))
+    probability, label = scores.float().softmax(1).max(1)
+    found = zip(batch, label.tolist(), probability.tolist(), strict=True)
+    return [(path, classes[place], round(share, 6)) for (path, _), place, share in found]

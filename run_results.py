@@ -1,0 +1,235 @@
+"""What a finished training leaves in its folder: figures of merit, tables of the test pictures, charts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import data_set
+import deza2015
+import metrics
+import training
+import visualisation
+from pictures.decoder import decode
+from pictures.left_out import summary
+from training_data import ClassificationData, RankingData, read_survivors
+from utils import rank, write_csv, write_json, write_text
+
+WATCHED = 6  # validation pictures whose windows are kept at every epoch
+SHOWN = 12  # mistakes drawn, of the most and of the least certain
+
+
+# --- the ranker -----------------------------------------------------------------------------------------------------
+def look_metrics(
+    windows: np.ndarray | None, data: RankingData, rows: np.ndarray, pairs: metrics.Pairs
+) -> dict[str, float]:
+    """Where there is a truth.csv: the noise ceiling, and how well the windows find the cue, beside the centre's."""
+    found = {} if windows is None else {"mean_scale": float(np.mean(windows[:, 2:] / data.pictures.sizes[rows]))}
+    if data.truth is None or data.truth.iloc[rows].isna().any().any():
+        return found
+    truth = data.truth.iloc[rows]
+    found["noise_ceiling"] = metrics.pair_accuracy(truth["latent"].to_numpy(), data.v_score[rows], pairs)
+    if windows is not None:
+        cues = truth[["x", "y", "w", "h"]].to_numpy(np.float64)
+        centre = np.hstack([np.zeros((len(rows), 2)), data.pictures.sizes[rows]])
+        found["pointing_accuracy"] = metrics.pointing_accuracy(windows, cues)
+        found["pointing_accuracy_of_the_centre"] = metrics.pointing_accuracy(centre, cues)
+        found["mean_overlap"] = float(metrics.overlap(windows, cues).mean())
+    return found
+
+
+def print_ranker(results: dict[str, Any], folder: Path) -> None:
+    test = results["test"]
+    print(
+        f"test pair accuracy {test['pair_accuracy']:.4f} (95 % {test['pair_accuracy_low']:.4f} to "
+        f"{test['pair_accuracy_high']:.4f}) on {test['pairs']} pairs of {test['images']} pictures, "
+        f"Kendall's τ {test['kendall_tau']:.3f}, Spearman's ρ {test['spearman_rho']:.3f}"
+    )
+    if context := results.get("context"):
+        names = {"clock": "clock (older first)", "community": "community", "context": "both"}
+        found = [f"{names[name]} {each['value']:.4f} ({each['low']:.4f} to {each['high']:.4f})"
+                 for name, each in context.items()]  # fmt: skip
+        print(f"without a look at any picture, on the same pairs: {', '.join(found)}")
+    if known := results.get("calibration"):
+        error = f"{known['ece']:.3f} ({known['ece_low']:.3f} to {known['ece_high']:.3f})"
+        print(f"its probabilities (temperature {known['temperature']:.3g}): calibration error {error}")
+    if "noise_ceiling" in test:
+        print(f"noise ceiling {test['noise_ceiling']:.4f}")
+    if results["configuration"]["pair_mode"] == "deza":
+        share, n = deza2015.attribute_vote(Path(results["configuration"]["data_path"]) / "deza2015")
+        print(f"published: chance {deza2015.CHANCE:.2%}, people {deza2015.HUMANS:.2%}, attributes {share:.2%} of {n}")
+    if "pointing_accuracy" in test:
+        print(
+            f"the window's centre lies on the cue in {test['pointing_accuracy']:.0%} of the pictures "
+            f"(the picture's centre: {test['pointing_accuracy_of_the_centre']:.0%})"
+        )
+    training.print_folder(folder)
+    print(summary(results.get("left_out", {})))
+
+
+def draw_ranker(
+    folder: Path,
+    data: RankingData,
+    state: dict[str, Any],
+    table: pd.DataFrame,
+    windows: np.ndarray | None,
+    data_path: str | Path,
+    pair_mode: str,
+) -> None:
+    """Learning curves, scores against virality, the ranked strip, pairs, and of a windowed ranker its windows."""
+
+    def pictures(img_ids) -> list:
+        return [decode(data_set.picture_path(data_path, i)) for i in img_ids]
+
+    def save(figure, name: str) -> None:
+        visualisation.save_with_data(figure, folder / name)
+
+    history = pd.DataFrame(state["history"]).drop(columns=["seconds", "images_per_second"])
+    save(visualisation.learning_curves(history, "siamese ranker", best_epoch=state["best_epoch"]), "curves.png")
+    figure = visualisation.score_against_virality(
+        table["score"].to_numpy(), table["v_score"].to_numpy(), "test pictures"
+    )
+    save(figure, "score_against_virality.png")
+    strip = table.loc[evenly(table["score"].sort_values().index.to_numpy(), 16)]
+    strip_windows = None if windows is None else windows[strip.index]
+    figure = visualisation.ranked_strip(
+        pictures(strip["img_id"]), strip["score"].to_numpy(), strip_windows, title="test pictures by their score"
+    )
+    save(figure, "ranked_strip.png")
+    shown = data.pairs["test"]
+    if shown is None:
+        shown = data_set.draw_pairs(table["v_score"].to_numpy(), pair_mode, 0)
+    shown = shown[np.random.default_rng(0).permutation(len(shown))[:8]]
+    first, second = table.iloc[shown[:, 0]], table.iloc[shown[:, 1]]
+    targets = data_set.targets_of(table["v_score"].to_numpy(), shown)
+    figure = visualisation.pairs(
+        *(pictures(side["img_id"]) for side in (first, second)),
+        *(side["score"].to_numpy() for side in (first, second)),
+        targets,
+        title="test pairs",
+    )
+    save(figure, "pairs.png")
+    if windows is None:
+        return
+    some = evenly(table.index.to_numpy(), 12)
+    truth = None if data.truth is None else data.truth.loc[table["img_id"].iloc[some], ["x", "y", "w", "h"]].to_numpy()
+    figure = visualisation.windows_on_pictures(
+        pictures(table["img_id"].iloc[some]), windows[some], truth=truth, title="where the ranker looks (test pictures)"
+    )
+    save(figure, "windows.png")
+    epochs = [row["epoch"] for row in state["history"]]
+    figure = visualisation.windows_over_epochs(
+        pictures(data.pictures.img_ids[watched(data)]),
+        epochs,
+        np.array(state["watched"]),
+        title="how the windows moved (validation pictures)",
+    )
+    save(figure, "windows_over_epochs.png")
+
+
+def evenly(rows: np.ndarray, n: int) -> np.ndarray:
+    """About n of the rows, evenly from the first (least viral) to the last."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
+
+
+def watched(data: RankingData) -> np.ndarray:
+    """The rows of the validation pictures whose windows are kept at every epoch."""
+    return evenly(data.rows["validation"], WATCHED)
+
+
+# --- the classifier -------------------------------------------------------------------------------------------------
+def report_classifier(
+    probabilities: np.ndarray,
+    data: ClassificationData,
+    config: dict[str, Any],
+    folder: Path,
+    data_path: str | Path,
+    extra: dict[str, Any],
+    history: list[dict],
+) -> dict[str, Any]:
+    """Write what the test pictures' `probabilities` (n, classes) say: results.json with `extra`, tables and pictures.
+
+    `history` is what metrics.csv holds, empty for what is not trained in epochs.
+    """
+    rows = data.rows["test"]
+    labels = data.labels[rows]
+    results = {
+        "configuration": config,
+        "classes": data.classes,
+        "n": {name: len(part) for name, part in data.rows.items()},
+        "test": metrics.classification_metrics(labels, probabilities.argmax(1), len(data.classes)),
+        "pictures_left_out": len(data.pictures.faults),
+        "left_out": data.pictures.faults["fault"].value_counts().to_dict(),
+        "survivors": read_survivors(data_path),
+        **extra,
+    }
+    table = prediction_table(data.pictures.img_ids[rows], labels, probabilities, data.classes)
+    write_csv(folder / "test_predictions.csv", table)
+    paths = [str(data_set.picture_path(data_path, img_id)) for img_id in table["img_id"]]
+    write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
+    if rank() == 0:
+        draw_classifier(folder, history, table, data.classes, extra.get("best_epoch"), data_path)
+    write_json(folder / "results.json", results)
+    print_classifier(results, folder)
+    return results
+
+
+def prediction_table(
+    img_ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
+) -> pd.DataFrame:
+    """A row a picture: img_id, its true label, the predicted one, its probability, and p_<class> of every class."""
+    predicted = probabilities.argmax(1)
+    table = pd.DataFrame({"img_id": img_ids, "label": labels, "predicted": predicted})
+    table["probability"] = probabilities.max(1).round(6)
+    return table.assign(**{f"p_{name}": column.round(6) for name, column in zip(classes, probabilities.T, strict=True)})
+
+
+def print_classifier(results: dict[str, Any], folder: Path) -> None:
+    test = results["test"]
+    figures = [
+        f"{name.replace('_', ' ').replace('f1', 'F1')} {test[name]:.4f} "
+        f"(95 % {test[f'{name}_low']:.4f} to {test[f'{name}_high']:.4f})"
+        for name in ("accuracy", "balanced_accuracy", "macro_f1")
+    ]
+    print(f"test {', '.join(figures)} on {results['n']['test']} pictures; chance {1 / len(results['classes']):.4f}")
+    training.print_folder(folder)
+    print(summary(results.get("left_out", {})))
+
+
+def draw_classifier(
+    folder: Path,
+    history: list[dict],
+    table: pd.DataFrame,
+    classes: list[str],
+    best_epoch: int | None,
+    data_path: str | Path,
+) -> None:
+    """curves.png, confusion.png and .csv, mistakes.png."""
+    if history:
+        curves = pd.DataFrame(history).drop(columns=["seconds", "images_per_second"])
+        figure = visualisation.learning_curves(curves, "subreddit classifier", best_epoch=best_epoch)
+        visualisation.save_with_data(figure, folder / "curves.png")
+    matrix = metrics.confusion(table["label"].to_numpy(), table["predicted"].to_numpy(), len(classes))
+    visualisation.save_with_data(
+        visualisation.confusion_matrix(matrix, classes, "test pictures"), folder / "confusion.png"
+    )
+    wrong = table[table["label"] != table["predicted"]].sort_values("probability", ascending=False, kind="stable")
+    for suffix in (".png", ".svg", ".csv"):  # of an earlier run
+        (folder / "mistakes").with_suffix(suffix).unlink(missing_ok=True)
+    if wrong.empty:
+        return
+    most = wrong.head(min(SHOWN, -(-len(wrong) // 2)))
+    least = wrong.iloc[len(most) :].tail(SHOWN)
+    shown = pd.concat([most, least])
+    pictures = [decode(data_set.picture_path(data_path, i)) for i in shown["img_id"]]
+    captions = [
+        f"{classes[row.label]}\nseen as {classes[row.predicted]}\n{row.probability:.0%} certain"
+        for row in shown.itertuples()
+    ]
+    title = f"{len(wrong)} of {len(table)} test pictures wrong"
+    if len(least):
+        title += f": the {len(most)} most, then {len(least)} least certain"
+    visualisation.save_with_data(visualisation.picture_grid(pictures, captions, title), folder / "mistakes.png")

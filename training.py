@@ -1,0 +1,332 @@
+"""What both trainings do alike: their common flags, the run folder, the loop over epochs, several seeds and folds."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+import distributed
+from device import fast_in_bf16, rng_state, seed_everything, set_rng_state
+from utils import (
+    ROOT,
+    UserError,
+    above_zero,
+    at_least,
+    load_checkpoint,
+    read_json,
+    save_checkpoint,
+    write_csv,
+    write_json,
+)
+
+# Settings that may differ between a run and its continuation.
+FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "compile", "cache", "left_out"}
+
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that both training scripts share. Their defaults are those of the script's `train`."""
+    flag = parser.add_argument
+    flag("--data_path", help="a data set: datasets/*.csv and images/<img_id>.jpg")
+    flag("--save_dir", help="the run's folder (default %(default)s)")
+    flag("--device", help="auto, cpu, cuda:0 or mps")
+    flag("--epochs", type=at_least(1), help="default: the recipe's")
+    flag("--batch_size", type=at_least(2), help="default: the recipe's")
+    flag("--learning_rate", type=above_zero, help="default: the recipe's")
+    flag("--image_size", type=at_least(32), help="side in pixels of what the network sees (default %(default)s)")
+    flag("--weights", help="imagenet (the default), none, or a file with a torchvision state dict")
+    flag("--num_workers", type=at_least(0), help="threads that decode pictures (default %(default)s)")
+    flag("--cache", choices=("on", "off"), help="off: decode pictures for every batch, keep none")
+    flag("--max_pixels", type=at_least(1), help="of a picture (default %(default)s)")
+    flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
+    flag(
+        "--split", choices=("hash", "time", "table"), help="default: the table's column split, else by a hash of img_id"
+    )
+    flag("--seed", type=at_least(0), help="of splits, weights and batches (default %(default)s)")
+    flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
+    flag("--compile", action=argparse.BooleanOptionalAction, help="torch.compile the training step")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where it is fast)")
+
+
+def add_several_runs(parser: argparse.ArgumentParser) -> None:
+    """The flags of `train_many`."""
+    flag = parser.add_argument
+    flag("--seeds", type=int, nargs="+", metavar="SEED", help="a run each; prints mean ± standard deviation")
+    flag("--folds", type=at_least(1), help="cross-validation: a run for each fold as the test split")
+
+
+def defaults_of(train: Callable) -> dict[str, Any]:
+    """The default of each parameter of a function that has one, so that flags and calls have the same."""
+    parameters = inspect.signature(train).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+# --- the run folder -------------------------------------------------------------------------------------------------
+def start_run(save_dir: str | Path, config: dict[str, Any], device: torch.device) -> Path:
+    """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
+    folder = Path(save_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--save_dir {folder} is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config)
+    write_json(folder / "environment.json", environment(device))
+    return folder
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, commit and command of this run."""
+    packages = ("torch", "torchvision", "numpy", "pandas", "pillow", "scipy", "scikit-learn")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in packages},
+        "platform": platform.platform(),
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "bf16_by_default": fast_in_bf16(device),
+        "commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with `+` where files differ from it; None outside a checkout."""
+    try:
+        run = lambda *words: subprocess.run(  # noqa: E731
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def print_folder(folder: Path) -> None:
+    """Say where everything is."""
+    print("written: " + ", ".join(str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file()))
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+def finished_results(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """What a run with the same settings that is through has left: the test split is not read twice."""
+    if not (folder / "results.json").is_file():
+        return None
+    results = read_json(folder / "results.json")
+    return results if first_difference(results.get("configuration", {}), config) is None else None
+
+
+def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """The checkpoint to go on from, as `config["check_point"]` says; None to start from the beginning.
+
+    `last` in a folder without last.pt starts from the beginning, so that one command starts a run and goes on with it.
+    Raises UserError for a checkpoint of other settings, or of a network without its optimiser.
+    """
+    check_point = config["check_point"]
+    if check_point is None:
+        return None
+    path = folder / "last.pt" if check_point == "last" else Path(check_point)
+    if check_point == "last" and not path.exists():
+        print(f"no {path}: starting from the beginning")
+        return None
+    state = load_checkpoint(path, kind)
+    finished = path.name == "last.pt" and state.get("epoch", 0) == state["config"].get("epochs")
+    if "optimiser" not in state and not finished:
+        raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
+    if (key := first_difference(state["config"], config)) is not None:
+        longer = ", and its schedule cannot be made longer: give another --save_dir" if key == "epochs" else ""
+        raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}{longer}")
+    return state
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    """The first setting in which two configurations differ, of those that may not; None if there is none."""
+    return next((key for key, value in new.items() if key not in FREE and old.get(key) != value), None)
+
+
+# --- the loop over epochs -------------------------------------------------------------------------------------------
+def one_cycle(optimiser: torch.optim.Optimizer, learning_rate: float, steps: int, warm_up: float = 0.15) -> LRScheduler:
+    """A warm-up over this share of the steps and a cosine to nothing; with a share of 0 a constant rate."""
+    if not warm_up:
+        return LambdaLR(optimiser, lambda step: 1.0)
+    return OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=warm_up)
+
+
+def best_epoch(figures: Sequence[float], first: int = 1, lowest: bool = False, over: int = 5) -> int:
+    """The epoch (from 1) to keep, of those whose validation figures are known: the one whose mean over itself and the
+    `over` − 1 epochs before it is the best, of equals the later; none before `first`, as soon as that is known.
+
+    A figure on some sixty pictures moves by its noise from epoch to epoch; the best single one is a lucky one.
+    """
+    known = pd.Series(figures, dtype=float).rolling(over, min_periods=1).mean() * (-1 if lowest else 1)
+    open_to_choice = known[min(first, len(known)) - 1 :]
+    return int(open_to_choice[open_to_choice == open_to_choice.max()].index[-1]) + 1
+
+
+def fit(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+    train_one_epoch: Callable[[int], dict[str, float]],
+    validate: Callable[[], dict[str, float]],
+    *,
+    folder: Path,
+    about: dict[str, Any],
+    epochs: int,
+    seed: int,
+    chosen_by: str,
+    lowest: bool = False,
+    first: int = 1,
+    printed: str | None = None,
+    resumed: dict[str, Any] | None = None,
+    watch: Callable[[], Any] | None = None,
+    whole: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Train, or go on from the checkpoint `resumed`; metrics.csv, last.pt and best.pt are written as it goes.
+
+    `train_one_epoch(epoch)` gives train_loss, images_per_second, learning_rate and what else belongs into metrics.csv;
+    `validate()` the columns val_… after these, among them `printed` and `chosen_by`, by which best.pt is chosen from
+    the epoch `first` on (see `best_epoch`). `about` goes into the checkpoints, and what `watch()` gives each epoch.
+    `whole` is the network that best.pt is to hold where the trained one is a part of it.
+
+    Returns epoch, best_epoch, best (the figure of that epoch), history (a dict an epoch, as in metrics.csv), watched.
+    """
+    seed_everything(seed)  # the batches do not depend on how many numbers the weights took
+    state = {"epoch": 0, "best": None, "best_epoch": 0, "history": [], "watched": []}
+    if resumed:
+        restore(resumed, network, optimiser, scheduler)
+        state = {key: resumed[key] for key in state}
+        print(f"going on after epoch {state['epoch']} of {epochs}")
+    best, saved, cost = None, -np.inf, 0.0  # best: weights not yet in best.pt
+    for epoch in range(state["epoch"], epochs):
+        start = time.perf_counter()
+        row = {"epoch": epoch + 1, **train_one_epoch(epoch)}
+        rate = row.pop("learning_rate")
+        if not np.isfinite(row["train_loss"]):
+            raise UserError(f"the loss is {row['train_loss']} in epoch {epoch + 1}: try a smaller --learning_rate")
+        found = {f"val_{name}": value for name, value in validate().items()}
+        row |= {**found, "learning_rate": rate, "seconds": time.perf_counter() - start}
+        history, watched = [*state["history"], row], [*state["watched"], *([watch()] if watch else [])]
+        figures = [each[f"val_{chosen_by}"] for each in history]
+        chosen, state = best_epoch(figures, first, lowest), {"history": history, "watched": watched}
+        state |= {"epoch": epoch + 1, "best": figures[chosen - 1], "best_epoch": chosen}
+        if chosen == epoch + 1:
+            best, best_state = copied(network), state
+        # AlexNet's last.pt is of 700 MB: it is written so often that it takes a tenth of the time at most.
+        if (begin := time.perf_counter()) - saved > 10 * cost or epoch + 1 == epochs:
+            if best:
+                save_best(folder / "best.pt", about | best_state, network, best, whole or network)
+                best = None
+            save_last(folder / "last.pt", about | state, network, optimiser, scheduler, epoch + 1 == epochs)
+            write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
+            saved, cost = time.perf_counter(), time.perf_counter() - begin
+        print_epoch(row, epochs, printed or chosen_by)
+    distributed.barrier()
+    return state
+
+
+def print_epoch(row: dict[str, float], epochs: int, name: str) -> None:
+    """A line an epoch."""
+    found = f"validation {name.replace('_', ' ')} {row[f'val_{name}']:.4f}"
+    loss, rate = row["train_loss"], row["images_per_second"]
+    print(f"epoch {row['epoch']:3}/{epochs}  loss {loss:.4f}  {found}  {rate:.0f} images/s", flush=True)
+
+
+def restore(
+    state: dict[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer, scheduler: LRScheduler
+) -> None:
+    """Put a run back where its checkpoint was written; of a finished one the weights are all that is left."""
+    network.load_state_dict(state["model"])
+    if "optimiser" in state:
+        optimiser.load_state_dict(state["optimiser"])
+        scheduler.load_state_dict(state["scheduler"])
+        set_rng_state(state["rng"])
+
+
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def save_best(
+    path: Path, about: dict[str, Any], network: nn.Module, weights: dict[str, Tensor], whole: nn.Module
+) -> None:
+    """Write the network `whole` with these weights in its trained part `network`, which keeps its own."""
+    now = copied(network)
+    network.load_state_dict(weights)
+    save_checkpoint(path, about | {"model": whole.state_dict()})
+    network.load_state_dict(now)
+
+
+def save_last(
+    path: Path,
+    about: dict[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+    finished: bool,
+) -> None:
+    """Write what a run needs to go on; of one that has finished, the network alone."""
+    running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
+    save_checkpoint(path, about | {"model": network.state_dict()} | ({} if finished else running))
+
+
+def share_last(folder: Path, state: dict[str, Any]) -> None:
+    """Where the epoch that was kept is the last one, last.pt becomes another name of best.pt: the same network once."""
+    if distributed.rank() == 0 and state["best_epoch"] == state["epoch"]:
+        beside = folder / ".last.pt.part"
+        with contextlib.suppress(OSError):  # a disk without hard links keeps both
+            beside.unlink(missing_ok=True)
+            os.link(folder / "best.pt", beside)
+            os.replace(beside, folder / "last.pt")
+
+
+# --- several runs ---------------------------------------------------------------------------------------------------
+def train_many(
+    train: Callable[..., dict[str, Any]], seeds: list[int] | None, folds: int, save_dir: str, **settings: Any
+) -> dict[str, Any]:
+    """A run of `train` for each seed and fold, in folders of their own; mean ± standard deviation, and the 95 %
+    interval of the mean (Student's t over the runs), printed, written to seeds.json and returned."""
+    parts = [(seed, fold) for seed in seeds or [settings["seed"]] for fold in range(folds)]
+    found = []
+    for seed, fold in parts:
+        name = "_".join([f"seed_{seed}"] * (len(seeds or []) > 0) + [f"fold_{fold}"] * (folds > 1))
+        print(f"-- {name}")
+        own = settings | {"seed": seed, "fold": fold, "folds": folds, "save_dir": str(Path(save_dir) / name)}
+        found.append(train(**own))
+    summary = over_runs(found)
+    configuration = settings | {"seeds": seeds, "folds": folds, "save_dir": save_dir}
+    about = {"configuration": configuration, "n": found[0]["n"], "runs": parts}
+    write_json(Path(save_dir) / "seeds.json", {**about, **summary.to_dict("index")})
+    many = len(found) > 1
+    print(f"over {len(found)} runs, mean ± standard deviation (95 % interval of the mean):" if many else "one run:")
+    for name, row in summary.iterrows():
+        interval = f" ± {row['std']:.4f} ({row['low']:.4f} to {row['high']:.4f})" if many else ""
+        print(f"  {name:<32} {row['mean']:.4f}{interval}")
+    return about | summary.to_dict("index")
+
+
+def over_runs(found: list[dict[str, Any]]) -> pd.DataFrame:
+    """Of the test figures of several runs mean, std and n, and of more than one low and high; a row a figure."""
+    table = pd.DataFrame([results["test"] for results in found])
+    table.insert(0, "seconds", [results["train_seconds"] for results in found])
+    table = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])
+    summary = pd.DataFrame({"mean": table.mean(), "std": table.std(ddof=1), "n": len(table)})
+    if len(table) > 1:
+        half = stats.t.ppf(0.975, len(table) - 1) * summary["std"] / len(table) ** 0.5
+        summary = summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
+    return summary

@@ -1,0 +1,206 @@
+"""What a training takes: the pictures of a data set that can be used, what is to be learned of each, and the splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import data_set
+import deza2015
+import timeline
+import transforms
+from data_set import Pictures
+from metrics import PairList, Pairs, PairSets
+from pictures.decoder import MAX_PIXELS
+from utils import UserError, read_csv, read_json
+
+
+# --- ranking --------------------------------------------------------------------------------------------------------
+@dataclass
+class RankingData:
+    """Pictures, their virality (n,) and the rows of each split.
+
+    `pairs` holds, in pair modes deza and controlled, each split's pairs (m, 2) as positions in its rows; else None for
+    each. `truth` has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a
+    truth.csv.
+    """
+
+    pictures: Pictures
+    v_score: np.ndarray
+    rows: dict[str, np.ndarray]
+    pairs: dict[str, np.ndarray | None]
+    truth: pd.DataFrame | None
+
+
+def load_ranking(
+    data_path: str | Path,
+    *,
+    image_size: int,
+    pair_mode: str = "all",
+    split: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    num_workers: int = 2,
+    cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | Path | None = None,
+) -> RankingData:
+    """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
+
+    Raises UserError where a split holds no pair.
+    """
+    if image_size < 64:
+        raise UserError(f"--image_size {image_size}: AlexNet needs at least 64 pixels")
+    if pair_mode == "deza" and folds > 1:
+        raise UserError("--folds: pair mode deza has its published test pairs")
+    table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
+    side = transforms.stored_side(image_size)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
+    data_set.report_faults(pictures, data_path, left_out)
+    v_score = table.set_index("img_id").loc[pictures.img_ids, "v_score"].to_numpy(np.float64)
+    published: dict[str, np.ndarray | None] = dict.fromkeys(data_set.SPLITS)
+    if pair_mode == "deza":
+        rows, published = split_published(data_path, pictures, seed)
+    else:
+        rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
+    if pair_mode == "controlled":
+        published = controlled_in_splits(data_path, table, pictures.img_ids, v_score, rows, seed)
+    for name, part in rows.items():
+        if len(np.unique(v_score[part])) < 2:
+            raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and no pair of them")
+    path, truth = Path(data_path) / "datasets" / "truth.csv", None
+    if path.is_file():
+        truth = read_csv(path, ["img_id", "latent", "x", "y", "w", "h"]).set_index("img_id").reindex(pictures.img_ids)
+    return RankingData(pictures, v_score, rows, published, truth)
+
+
+def split_published(
+    data_path: str | Path, pictures: Pictures, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Each split's rows, and its pairs (m, 2) as positions in these. Test: the 489 pairs of the paper; an eighth of the
+    others for validation. No image is in two pairs."""
+    pairs = deza2015.read_pairs(Path(data_path) / "deza2015")
+    ids = pairs[["img_id_viral", "img_id_other"]].to_numpy()
+    there = np.isin(ids, pictures.img_ids).all(axis=1)
+    print(f"{there.sum()} of {len(pairs)} published pairs have both pictures ({(there & pairs['top']).sum()} of 489)")
+    split = np.where(data_set.split_of(ids[:, 0], seed, 0, 8) == "test", "validation", "train")
+    split = np.where(pairs["top"], "test", split)
+    rows, published = {}, {}
+    for name in data_set.SPLITS:
+        chosen = pictures.rows_of(ids[there & (split == name)])
+        rows[name] = np.sort(chosen.ravel())
+        published[name] = np.searchsorted(rows[name], chosen)
+    return rows, published
+
+
+def controlled_in_splits(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    img_ids: np.ndarray,
+    v_score: np.ndarray,
+    rows: dict[str, np.ndarray],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Each split's controlled pairs (m, 2) as positions in its rows. Raises UserError where there are no posts with
+    times, or a split has no such pair."""
+    posts = timeline.read_posts(data_path, table)
+    if posts is None:
+        raise UserError(f"{data_path}: pair mode controlled needs submissions with times ({', '.join(timeline.FILES)})")
+    first = timeline.first_posts(posts).reindex(img_ids)
+    community, time = first["community"].cat.codes.to_numpy(), first["time"].to_numpy()
+    pairs = {name: data_set.controlled_pairs(v_score[part], community[part], time[part], seed)
+             for name, part in rows.items()}  # fmt: skip
+    if empty := [name for name, found in pairs.items() if not len(found)]:
+        raise UserError(f"{data_path}: its {empty[0]} split has no controlled pair: too few pictures of one community")
+    return pairs
+
+
+def mode_pairs(v_score: np.ndarray, pair_mode: str, listed: np.ndarray | None = None) -> Pairs:
+    """The pairs that a mode could draw from these images; those `listed` (m, 2) in modes deza and controlled."""
+    if listed is None:
+        return PairSets(*data_set.pair_sets(v_score, pair_mode))
+    return PairList(listed, data_set.targets_of(v_score, listed))
+
+
+# --- classification -------------------------------------------------------------------------------------------------
+@dataclass
+class ClassificationData:
+    """Pictures, their labels (n,), the names of the classes, and the rows of each split."""
+
+    pictures: Pictures
+    labels: np.ndarray
+    classes: list[str]
+    rows: dict[str, np.ndarray]
+
+
+def load_classification(
+    data_path: str | Path,
+    *,
+    image_size: int,
+    split: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
+    folds: int = 1,
+    num_workers: int = 2,
+    cache: str = "on",
+    max_pixels: int = MAX_PIXELS,
+    left_out: str | Path | None = None,
+    balance_data: int | str | None = None,
+) -> ClassificationData:
+    """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
+
+    Raises UserError where a split has too few classes.
+    With a number as `balance_data` the training split keeps that many pictures of each class.
+    """
+    table = data_set.read_table(data_path, "image4classification", ["subreddit", "label"])
+    side = transforms.stored_side(image_size)
+    pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
+    data_set.report_faults(pictures, data_path, left_out)
+    labels = table.set_index("img_id").loc[pictures.img_ids, "label"].to_numpy(np.int64)
+    rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
+    for name, part in rows.items():
+        if len(np.unique(labels[part])) < (2 if name == "train" else 1):
+            raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and too few classes")
+    if isinstance(balance_data, int):
+        rows["train"] = balanced(rows["train"], labels, balance_data, seed)
+        print(f"balanced: {len(rows['train'])} training pictures, of each class as many")
+    return ClassificationData(pictures, labels, data_set.class_names(table), rows)
+
+
+def balanced(rows: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Of each class the same number of rows: n, or as many as the smallest class has."""
+    rng = np.random.default_rng(seed)
+    classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
+    n = min(n, *map(len, classes))
+    return np.sort(np.concatenate([rng.choice(each, n, replace=False) for each in classes]))
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------
+def rows_of_splits(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    img_ids: np.ndarray,
+    rule: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+) -> dict[str, np.ndarray]:
+    """The places in `img_ids` of each split, by the rule of `data_set.splits_of`."""
+    first_times = None
+    if rule == "time" and (posts := timeline.read_posts(data_path, table)) is not None:
+        first_times = timeline.first_posts(posts).reindex(img_ids)["time"].to_numpy()
+    kept = table.set_index("img_id").loc[img_ids].reset_index()
+    split = data_set.splits_of(kept, rule, seed, fold, folds, first_times)
+    return {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+
+
+# --- where the pictures come from -----------------------------------------------------------------------------------
+def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
+    """What survivors.json says of the pictures that the download could get; None for data that was not downloaded."""
+    path = Path(data_path) / "survivors.json"
+    return read_json(path) if path.is_file() else None
