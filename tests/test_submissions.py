@@ -89,7 +89,7 @@ FORMATS = {
         lines_of(POSTS), options={zstd.CompressionParameter.window_log: 31}
     ),
     "zstd, several frames": lambda: zstd.compress(lines_of(POSTS[:1])) + zstd.compress(lines_of(POSTS[1:])),
-    "gzip": lambda: gzip.compress(lines_of(POSTS)),
+    "gzip": lambda: gzip.compress(lines_of(POSTS), mtime=0),
     "bzip2": lambda: bz2.compress(lines_of(POSTS)),
     "a mark of UTF-8": lambda: b"\xef\xbb\xbf" + lines_of(POSTS),
     "UTF-16": lambda: lines_of(POSTS).decode().encode("utf-16"),

@@ -182,7 +182,7 @@ def test_a_file_that_is_no_whole_gzip_is_one_clear_line(sample, tmp_path, what):
 
 def test_an_empty_gzip_a_folder_and_a_file_of_malformed_lines_are_one_clear_line(tmp_path):
     empty = tmp_path / "empty.csv.gz"
-    empty.write_bytes(gzip.compress(b""))
+    empty.write_bytes(gzip.compress(b"", mtime=0))
     one_clear_line(run("virality.py", empty, "--output", tmp_path / "out.csv"), empty, "is empty")
     one_clear_line(run("virality.py", tmp_path, "--output", tmp_path / "out.csv"), tmp_path, "cannot be read")
     broken = write(tmp_path / "broken.csv", "7,1,2012", GOOD.replace(",10,3,", ",ten,3,"))
@@ -232,7 +232,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(sample, tmp_path, ou
 KINDS = {
     "byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
     "UTF-16": lambda text: text.encode("utf-16"),
-    "gzip without .gz": lambda text: gzip.compress(text.encode()),
+    "gzip without .gz": lambda text: gzip.compress(text.encode(), mtime=0),
     "Windows' newlines": lambda text: text.replace("\n", "\r\n").encode(),
     "blank lines": lambda text: text.replace("\n", "\n\n").encode(),
     "an index column": lambda text: "".join(
