@@ -212,7 +212,7 @@ def _png(data: bytes) -> Container:
             kept.append(data[place : place + 12 + length] if whole else _chunk(name, content))
         elif name == b"IEND":
             return Container(b"".join(kept) + _chunk(b"IEND", b""), orientation, ended=place + 12 <= len(data))
-        else:
+        elif whole:
             orientation = orientation or _of_chunk(name, content)
         place += 12 + length
     return Container(b"".join(kept) + _chunk(b"IEND", b""), orientation, ended=False)

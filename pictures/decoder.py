@@ -160,9 +160,12 @@ def _can_heif() -> bool:
 
 
 def _check_size(kind: str, container: Container, size: tuple[int, int], max_pixels: int) -> None:
-    pixels = size[0] * size[1]
-    if pixels > max_pixels:
-        raise UnusablePicture(f"{size[0]}x{size[1]} pixels are more than {max_pixels:,}", too_large=True)
+    pixels, limit = size[0] * size[1], max_pixels
+    if kind == "JPEG2000":  # whose decoder takes ten times the memory and the time of others
+        limit = min(max_pixels, max(max_pixels, MAX_PIXELS) // 4)
+    if pixels > limit:
+        of = " of JPEG 2000" if limit < max_pixels else ""
+        raise UnusablePicture(f"{size[0]}x{size[1]} pixels{of} are more than {limit:,}", too_large=True)
     if container.scans * pixels > MOST_SCANS * MAX_PIXELS:
         raise UnusablePicture(f"{container.scans} scans of {pixels:,} pixels are too many", too_large=True)
 
@@ -224,7 +227,8 @@ def _of_wide_grey(picture: Image.Image) -> Image.Image:
     if top is None:
         top = float(np.percentile(finite[:: 1 + finite.size // 1_000_000], 99.9))
         top = top if top > low else high
-    scaled = (values.astype(np.float32) - low) * (255 / max(top - low, 1e-30))
+    with np.errstate(over="ignore", invalid="ignore"):  # what lies beyond all numbers is white
+        scaled = (values.astype(np.float32) - low) * (255 / max(top - low, 1e-30))
     grey = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
     clear = picture.info.get("transparency")
     if isinstance(clear, int):

@@ -259,6 +259,25 @@ def test_a_picture_of_too_many_pixels_is_refused_by_a_limit_of_ones_own(kind):
     assert decode(saved(GRADIENT, kind), max_pixels=3072).size == (48, 64)
 
 
+def test_of_jpeg_2000_fewer_pixels_are_decoded():
+    jp2 = saved(GRADIENT, "JPEG2000", no_jp2=True).getvalue()
+    large = jp2[:8] + struct.pack(">II", 6000, 6000) + jp2[16:]  # as its header then says
+    with pytest.raises(UnusablePicture, match="6000x6000 pixels of JPEG 2000 are more than 25,000,000"):
+        decode(io.BytesIO(large))
+
+
+def test_numbers_beyond_all_bounds_are_white():
+    grey = np.tile(np.linspace(-3e38, 3e38, 64).astype(np.float32)[:, None], (1, 48))
+    light = np.asarray(decode(saved(Image.fromarray(grey), "TIFF")))[:, 0, 0]
+    assert light[0] == 0 and light[-1] == 255 and (np.diff(light.astype(int)) >= 0).all()
+
+
+def test_an_orientation_whose_checksum_is_wrong_is_not_obeyed():
+    exif_chunk = chunk(b"eXIf", TIFF_TURNED)
+    assert decode(with_chunks(exif_chunk)).size == (64, 48)
+    assert decode(with_chunks(exif_chunk[:-1] + b"?")).size == (48, 64)
+
+
 def test_a_jpeg_of_a_thousand_scans_over_a_large_picture_is_refused():
     jpeg = saved(Image.new("L", (4000, 4000)), "JPEG", progressive=True).getvalue()
     scan = jpeg.rindex(b"\xff\xda")
