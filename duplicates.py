@@ -1,13 +1,14 @@
 """Which pictures of a data set are copies of one another: the same again, mirrored, cropped, captioned.
 
-    python duplicates.py data/NAME [--output groups.csv] [--write] [--undo corrected.csv] [--features FILE.npz]
+    python duplicates.py data/NAME [--output groups.csv] [--page groups.html] [--undo corrected.csv] [--write]
 
 Written, a row a picture: img_id, group (the lowest img_id among its copies and itself); for one that has copies also
 kind (same, mirrored, cropped, captioned: how it differs from picture `of`) and distance (0: no place differs; the
 doubtful ones have up to 0.5). Beside the table, its name ending in .pairs.csv: every pair of copies, and of variants,
 pictures that are alike but for a part, such as one template under two captions. Variants are no copies and are not
 joined; `--variants join` does. `--write` puts the column `group` into the data set's tables. To correct the groups,
-change them in the table and give it back with `--undo`: what it says of its pictures holds, whatever is found.
+untick pictures on the page, or change the table, and give the groups back with `--undo`: what they say of their
+pictures holds, whatever is found.
 
 Pairs that may be copies come from hashes of many windows of each picture (copies/hashing.py); then the two pictures are
 aligned and compared (copies/verification.py). Both are kept under processed/, so that a further run is quick. Groups
@@ -21,6 +22,7 @@ import functools
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +34,15 @@ from copies.groups import describe, group_pictures
 from copies.search import find_pairs, kept_folder
 from copies.store import grey, load_small
 from locks import alone
+from pages.copies import copies_page, read_groups
+from pages.template import thumbnail
 from pictures.cache import processed_folder, report_faults
-from pictures.decoder import MAX_PIXELS
-from pictures.sources import of_data_set, picture_path
-from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv
+from pictures.decoder import MAX_PIXELS, UnusablePicture
+from pictures.sources import Source, of_data_set, picture_path, read
+from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv, write_text
 
 PAIR_COLUMNS = ["img_id_1", "img_id_2", "kind", "distance", "joined"]
+ON_PAGE = 2000  # pictures, in whole groups: the doubtful ones
 TABLES = ("data_set_iv", "image4classification")  # that get the column `group`
 
 
@@ -61,18 +66,12 @@ def list_pictures(data_path: Path) -> np.ndarray:
 
 def read_by_hand(path: str, img_ids: np.ndarray) -> np.ndarray:
     """The groups that a file (img_id, group) gives to these pictures, numbered; −1 where it does not name one."""
-    table = read_csv(path, ["img_id", "group"], dtype=str, na_filter=False)
+    table = read_groups(path)
     numbers = pd.to_numeric(table["img_id"], errors="coerce")
-    for wrong, what in (
-        (numbers.isna() | (numbers % 1 != 0), "is not a whole number"),
-        (numbers.duplicated(), "stands there twice"),
-    ):
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]!r} {what}")
-    names = table["group"].str.strip()
-    alone = names == ""  # an emptied cell: a copy of nothing
-    codes = np.where(alone, len(table) + np.arange(len(table)), pd.factorize(names)[0])
+    if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]!r} is not a whole number")
+    codes = pd.factorize(table["group"])[0]
     return pd.Series(codes, numbers.astype(np.int64)).reindex(img_ids, fill_value=-1).to_numpy()
 
 
@@ -125,12 +124,48 @@ def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
     return list(tables)
 
 
+def read_votes(data_path: Path) -> pd.Series:
+    """The votes of each img_id, where data_set_iv.csv has them."""
+    try:
+        rows = pd.read_csv(data_path / "datasets" / "data_set_iv.csv", index_col="img_id")
+    except (OSError, ValueError):  # there is none, or none that can be read: the page does without
+        return pd.Series(dtype=float)
+    names = [name for name in ("score", "max_raw_upvotes") if name in rows]
+    return pd.to_numeric(rows[names[0]], errors="coerce") if names and rows.index.is_unique else pd.Series(dtype=float)
+
+
+def write_page(
+    path: str, table: pd.DataFrame, votes: pd.Series, data_path: Path, num_workers: int, max_pixels: int
+) -> None:
+    """The page of the groups, the doubtful ones first, ON_PAGE pictures at most."""
+    shown = table[table["group"].duplicated(keep=False)]
+    doubt = shown.groupby("group")["distance"].transform("max")
+    shown = shown.assign(doubt=doubt).sort_values(["doubt", "group", "img_id"], ascending=[False, True, True])
+    shown = shown[shown["group"].isin(shown["group"].head(ON_PAGE))]
+
+    def one(source: Source) -> str | None:
+        try:
+            return thumbnail(read(source, max_pixels))
+        except UnusablePicture:  # gone meanwhile
+            return None
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        pictures = dict(
+            zip(shown["img_id"].astype(str), pool.map(one, of_data_set(data_path, shown["img_id"])), strict=True)
+        )
+    note = "differs from " + shown["of"].astype(str) + " by " + shown["distance"].astype(str)
+    shown = shown.assign(votes=shown["img_id"].map(votes), note=note.where(shown["of"].notna(), ""))
+    shown = shown.assign(kind=shown["kind"].fillna("").where(shown["kind"] != "variant", ""))
+    write_text(path, copies_page(shown, {img_id: each for img_id, each in pictures.items() if each}))
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("data_path", metavar="DATA", help="a data set: images/<img_id>.jpg, and for --write datasets/*.csv")
     flag("--output", default="groups.csv", metavar="FILE.csv", help="the groups (default %(default)s)")
+    flag("--page", metavar="FILE.html", help="write a page to look at as well, and to correct the groups on")
     flag("--write", action="store_true", help="also write the column group into the data set's tables")
     flag("--undo", metavar="FILE.csv", help="img_id,group as a person has corrected them: obeyed, whatever is found")
     flag("--variants", choices=("apart", "join"), default="apart", help="pictures alike but for a part, say a caption")
@@ -145,11 +180,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     beside = Path(args.output).with_suffix(".pairs.csv")
-    outputs = {"--output": args.output, "the table of pairs": beside, "--left_out": args.left_out}
+    outputs = {"--output": args.output, "the table of pairs": beside, "--page": args.page, "--left_out": args.left_out}
     check_outputs(outputs, [each for each in (args.undo, args.features) if each])
     print_configuration(args, "copies of pictures")
     torch.set_num_threads(1)  # each of the workers has a core
-    with alone(args.output, beside, args.left_out):
+    with alone(args.output, beside, args.page, args.left_out):
         find_and_write(args, beside)
 
 
@@ -175,7 +210,14 @@ def find_and_write(args: argparse.Namespace, beside: Path) -> None:
     table = describe(small.img_ids, group, joined, small.sizes)
     write_csv(args.output, table)
     write_csv(beside, pair_table(small.img_ids, group, pairs))
-    written = [args.output, beside, *(write_tables(data_path, table) if args.write else [])]
+    if args.page:
+        write_page(args.page, table, read_votes(data_path), data_path, args.num_workers, args.max_pixels)
+    written = [
+        args.output,
+        beside,
+        *([args.page] if args.page else []),
+        *(write_tables(data_path, table) if args.write else []),
+    ]
     print_summary(table, pairs, hashed - began, time.perf_counter() - hashed)
     print("written: " + ", ".join(map(str, written)))
 

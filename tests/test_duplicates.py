@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -410,6 +412,22 @@ def test_what_a_person_has_corrected_is_obeyed(planted, tmp_path):
     assert (after[others] == by_id.loc[others, "group"]).all()
 
 
+def test_the_page_shows_the_groups_the_doubtful_ones_first(tabled, tmp_path):
+    path = tabled / "datasets" / "data_set_iv.csv"
+    pd.read_csv(path).assign(score=lambda rows: rows["img_id"] * 10).to_csv(path, index=False)
+    table, _, said = find(tabled, "--page", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    rows = json.loads(re.search(r'\{"rows":.*\}\}', page).group())["rows"]
+    shown = table[table["group"].duplicated(keep=False)]
+    assert sorted(int(row[0]) for row in rows) == shown["img_id"].tolist() and str(tmp_path / "page.html") in said
+    assert all(row[4] == 10 * int(row[0]) and row[5].startswith("data:image/jpeg") for row in rows)
+    doubt = shown.groupby("group")["distance"].max()
+    doubts = [doubt[int(row[1])] for row in rows]
+    assert doubts == sorted(doubts, reverse=True)
+    (tmp_path / "groups.csv").write_text("img_id,group\n" + "".join(f"{row[0]},{row[0]}\n" for row in rows))
+    assert find(tabled, "--undo", tmp_path / "groups.csv")[0]["group"].is_unique
+
+
 # --- tables and bad input ---------------------------------------------------------------------------------------------
 @pytest.fixture
 def tabled(planted, tmp_path) -> Path:
@@ -466,7 +484,7 @@ def test_what_cannot_be_used_is_said_in_a_line(planted, tmp_path):
         planted[0], "--undo", tmp_path / "by_hand.csv"
     )
     (tmp_path / "by_hand.csv").write_text("img_id,group\n1,1\n1,2\n")
-    assert "line 3: img_id '1' stands there twice" in fails(planted[0], "--undo", tmp_path / "by_hand.csv")
+    assert "has img_id 1 twice" in fails(planted[0], "--undo", tmp_path / "by_hand.csv")
     (tmp_path / "features.npz").write_bytes(b"no features")
     assert "is no feature file" in fails(planted[0], "--features", tmp_path / "features.npz")
     shutil.copy(planted[0] / "images" / "1.jpg", tmp_path / "images" / "1.jpg")
