@@ -21,7 +21,7 @@ from fetching.hosts import Limits, parts_of
 from utils import UserError
 
 # Addresses that `requests` would leave as they are: a tenth of a small picture's time goes into finding that out.
-PLAIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/._~-]*(\?[A-Za-z0-9/._~=&+-]*)?")
+PLAIN = re.compile(r"(?!.*/\.)https?://[a-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/._~-]*(\?[A-Za-z0-9/._~=&+-]*)?")
 POOLS = 64  # hosts whose connections are kept open
 HEAD, HEAD_SECONDS = 2**16, 5.0  # what is read of a refusal
 

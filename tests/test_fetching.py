@@ -9,12 +9,13 @@ import subprocess
 import time
 
 import pytest
+import requests
 from loopback_server import picture, serving
 
 import utils
 from fetching.failures import Failure
 from fetching.hosts import Limits
-from fetching.request import Client, requested_wait
+from fetching.request import PLAIN, Client, requested_wait
 
 PROXIES = [f"{name}_proxy" for name in ("http", "https", "no", "all")]
 
@@ -85,6 +86,19 @@ def test_certificates_of_the_environment_are_believed_and_no_others(environment,
         environment.setenv(name, str(certificate.parent / "none.pem"))
         with pytest.raises(utils.UserError, match=r"none\.pem .* do not exist"):
             get(url)
+
+
+@pytest.mark.parametrize("path", ["/../a.jpg", "/x/../a.jpg", "/./a.jpg", "/x/y/../../a.jpg", "/a%2Ejpg", "/%61.jpg"])
+def test_forms_of_one_address_ask_for_the_same(environment, path):
+    with serving() as [server]:
+        server.serves("/a.jpg", picture(1))
+        assert get(server.url + path) == picture(1)
+
+
+@pytest.mark.parametrize("path", ["/a.jpg", "/a/b-c_d~e.f?g=h&i=j+k=", "/?a", "/a//b..c"])
+def test_a_plain_address_is_what_requests_would_make_of_it(path):
+    url = f"http://pictures.example:80{path}"
+    assert PLAIN.fullmatch(url) and requests.Request("GET", url).prepare().url == url
 
 
 @pytest.mark.parametrize(
