@@ -61,11 +61,17 @@ def with_window(picture: Image.Image, box: list[float] | None) -> Image.Image:
 
 
 def rank_files(
-    sources: list[Source], model: SiameseNet, side: int, against: np.ndarray, max_pixels: int = MAX_PIXELS
+    sources: list[Source],
+    model: SiameseNet,
+    side: int,
+    against: np.ndarray,
+    max_pixels: int = MAX_PIXELS,
+    temperature: float | None = None,
 ) -> tuple[str, str]:
     """The leaderboard of the pictures as HTML, empty where there is none; what could not be read, and why.
 
-    `side` is that of the pictures which the model takes, `against` the scores for the percentile, lowest first.
+    `side` is that of the pictures which the model takes, `against` the scores for the percentile, lowest first. With
+    the model's `temperature`, a comparison of two pictures says how sure it is.
     """
     few, many = sources[:MOST_AT_ONCE], sources[MOST_AT_ONCE:]
     rows = [row for batch in score_all(model, few, side, 2, None, max_pixels, len(few)) for row in batch]
@@ -76,7 +82,8 @@ def rank_files(
     table = table.assign(percentile=percentiles.round(1)).astype(dict.fromkeys(COLUMNS[1:], float))
     pictures = [read(Source(row[0], *row[3:6]), max_pixels) for row in ranked]
     thumbnails, sizes = [thumbnail(picture) for picture in pictures], [picture.size for picture in pictures]
-    page = leaderboard_page(table, thumbnails, sizes, "Your pictures, ranked") if ranked else ""
+    title = "Your pictures, ranked"
+    page = leaderboard_page(table, thumbnails, sizes, title, temperature=temperature) if ranked else ""
     return page, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
 
 
@@ -195,11 +202,13 @@ def game_tab(gr: Any, page: Any, table: pd.DataFrame, data_path: str) -> None:
     page.load(new_round, game, shown, show_progress="hidden")
 
 
-def rank_tab(gr: Any, model: SiameseNet, side: int, against: np.ndarray, max_pixels: int) -> None:
+def rank_tab(
+    gr: Any, model: SiameseNet, side: int, against: np.ndarray, max_pixels: int, temperature: float | None
+) -> None:
     """`gr` is Gradio; the rest is rank_files's."""
 
     def show(sources: list[Source]) -> list:
-        page, unreadable = rank_files(sources, model, side, against, max_pixels)
+        page, unreadable = rank_files(sources, model, side, against, max_pixels, temperature)
         frame = f'<iframe title="Ranked" sandbox="allow-scripts" srcdoc="{html.escape(page)}"></iframe>' if page else ""
         return [frame, gr.update(value=unreadable, visible=bool(unreadable))]
 
@@ -223,7 +232,7 @@ def build_page(gr: Any, check_point: str, data_path: str, device: str, max_pixel
         with gr.Tab("The game"):
             game_tab(gr, page, table, data_path)
         with gr.Tab("Rank your pictures"):
-            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels)
+            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels, state.get("temperature"))
     return page
 
 

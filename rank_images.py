@@ -289,7 +289,16 @@ def chances_of(ranks: Ranks, temperature: float, most: int = 10_000) -> Iterator
     return (round(float(chance), 4) for chance in found)
 
 
-def write_page(ranks: Ranks, path: str, against: str, num_workers: int, max_pixels: int = MAX_PIXELS) -> None:
+def write_page(
+    ranks: Ranks,
+    path: str,
+    against: str,
+    num_workers: int,
+    max_pixels: int = MAX_PIXELS,
+    temperature: float | None = None,
+) -> None:
+    """The leaderboard of the ON_PAGE pictures at both ends; of two that are compared it says how sure the model is."""
+
     def one(row: list) -> tuple[list, str, tuple[int, int]] | None:
         try:
             picture = read(row[-1], max_pixels)
@@ -302,7 +311,7 @@ def write_page(ranks: Ranks, path: str, against: str, num_workers: int, max_pixe
     rows, thumbnails, sizes = (list(part) for part in zip(*shown, strict=True)) if shown else ([], [], [])
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[1:], float))
     title = f"{len(ranks.scores)} pictures, ranked"
-    write_text(path, leaderboard_page(table, thumbnails, sizes, title, against))
+    write_text(path, leaderboard_page(table, thumbnails, sizes, title, against, temperature))
 
 
 def print_ends(ranks: Ranks, against: str) -> None:
@@ -364,11 +373,12 @@ def main() -> None:
         if not len(ranks.scores):
             journal.unlink()
             raise UserError(f"none of the {len(listed)} pictures of {args.source} can be read (see {unreadable})")
-        write_table(ranks, output, None if train_scores is None else state.get("temperature"))
+        temperature = state.get("temperature")
+        write_table(ranks, output, None if train_scores is None else temperature)
         against = "pictures ranked here" if train_scores is None else "training pictures"
         print_ends(ranks, against)
         if args.page:
-            write_page(ranks, args.page, against, args.num_workers, args.max_pixels)
+            write_page(ranks, args.page, against, args.num_workers, args.max_pixels, temperature)
         journal.unlink()
     if truncated:
         print(f"{truncated} of the pictures ranked are truncated at their end; their pixels are whole")

@@ -58,6 +58,10 @@ FIGURES = {
         "No network beats those on the joined line in both; where intervals overlap, these pictures do not tell two "
         "networks apart.",
     ),
+    "context.png": (
+        "How far rankings that look at no picture get, for each set of pairs.",
+        "A ranker of pictures has found something of its own only where its interval lies to the right of these.",
+    ),
     "virality.png": (
         "How the virality scores spread.",
         "Most images lie close together; the few far to the right have spread many times further.",

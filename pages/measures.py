@@ -36,8 +36,8 @@ MEASURES = {
     "ties_left_out": ("Ties left out", "pairs of equal virality"),
     "best_epoch": ("Best epoch", "chosen on the validation pictures"),
     "epochs": ("Epochs", ""),
-    "seconds": ("Seconds", ""),
-    "images_per_second": ("Images a second", ""),
+    "seconds": ("Seconds", "to score the test pictures"),
+    "images_per_second": ("Images a second", "while scoring them"),
 }
 SPLITS = (("train_", "Training"), ("val_", "Validation"), ("validation_", "Validation"), ("test_", "Test"))
 

@@ -24,13 +24,15 @@ GROUPS = {"test": "Results on the test pictures", "": "Results", "n": "Pictures 
 def report_page(folder: str | Path) -> Path:
     """Write report.html into a run's folder, from what lies there: results, figures, metrics, configuration.
 
-    Leaderboard, copies.html and groups.csv may also lie one folder up, where a pipeline's runs share them.
+    leaderboard.html, and groups.csv with the page of the groups (copies.html or groups.html), may also lie one folder
+    up, where a pipeline's runs share them.
     Whatever is missing is left out; a file that cannot be read is named in the page.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not the folder of a run")
-    copies = copies_section(_path(folder, "groups.csv"), _address(folder, "copies.html"))
+    page = _address(folder, "copies.html") or _address(folder, "groups.html")
+    copies = copies_section(_path(folder, "groups.csv"), page)
     tables, everything = _results(folder)
     parts = [_links(folder), tables, copies, figures_of(folder), everything, _metrics(folder)]
     for name, heading in (("config.json", "Configuration"), ("environment.json", "Environment")):

@@ -40,7 +40,8 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def row_of(folder: Path) -> dict[str, Any]:
-    """What a run's results say, in one row: the test figure with its interval, and what it stands beside.
+    """What a run's results say, in one row: the test figure with its interval, and what it stands beside: chance, and
+    what the clock alone reaches on the same pairs, the older picture first.
 
     Over several seeds or folds: the mean, its interval, the standard deviation. Raises UserError where there is no test
     figure; another number that is missing is None.
@@ -64,6 +65,7 @@ def row_of(folder: Path) -> dict[str, Any]:
         "high": number(test, f"{measure}_high"),
         "n": number(_dict(results.get("n")), "test"),
         "chance": 0.5 if measure == "pair_accuracy" else guessing,
+        "clock": number(_dict(_dict(results.get("context")).get("clock")), "value"),
         "noise ceiling": number(test, "noise_ceiling"),
         "pointing": number(test, "pointing_accuracy"),
         "scale": number(test, "mean_scale"),
@@ -89,7 +91,7 @@ def as_text(table: pd.DataFrame) -> str:
     known = table["low"].notna() & table["high"].notna()
     intervals = table["low"].map(percent) + " to " + table["high"].map(percent)
     shown["95 % interval"] = intervals.where(known, "")
-    for column in ("chance", "noise ceiling", "pointing", "scale"):
+    for column in ("chance", "clock", "noise ceiling", "pointing", "scale"):
         shown[column] = table[column].map(percent)
     shown["test pictures"] = table["n"].map(whole)
     shown["trained in"] = [whole(value, " s") for value in table["seconds"]]

@@ -222,7 +222,9 @@ def test_a_tar_is_taken_a_list_is_not_and_not_more_than_a_thousand_at_once(finis
     monkeypatch.setattr(demo, "MOST_AT_ONCE", 2)
     model, state = demo.from_checkpoint(finished / "best.pt")
     words = model, state["transform"]["side"], state["train_scores"].numpy()
-    page, faults = demo.rank_files([*sources, *demo.uploaded([File(picture, "late.jpg")])], *words)
+    dropped = [*sources, *demo.uploaded([File(picture, "late.jpg")])]
+    page, faults = demo.rank_files(dropped, *words, temperature=1.5)
+    assert 'data-temperature="1.5"' in page
     assert "mine.tar/in/7.jpg" in page and "late.jpg" not in page and str(picture) not in page
     assert faults.splitlines() == [
         "list.txt cannot be read: not a picture",

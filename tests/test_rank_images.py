@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -499,6 +500,7 @@ def test_the_page_shows_the_ends_of_a_long_table(folder, rank, tmp_path, monkeyp
     shown = [Path(path).name for path in table["path"] if Path(path).name in page]
     assert shown == [Path(path).name for path in [*table["path"][:2], *table["path"][-2:]]]
     assert "training pictures" in page
+    assert float(re.search('data-temperature="(.*?)"', page)[1]) > 0  # as the run has found it
 
 
 def test_a_picture_that_has_gone_is_left_out_of_the_page(folder, rank, tmp_path, monkeypatch):

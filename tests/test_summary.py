@@ -16,6 +16,7 @@ WHOLE = {
     "configuration": {"model_name": "alexnet"},
     "n": {"test": 22},
     "test": {"pair_accuracy": 0.75, "pair_accuracy_low": 0.7, "pair_accuracy_high": 0.8, "noise_ceiling": 0.9},
+    "context": {"clock": {"value": 0.715}},
     "train_seconds": 3.2,
 }
 
@@ -26,9 +27,18 @@ def test_a_row_for_each_run_and_a_report(tmp_path):
     done = run_here("-m", "pages.summary", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     table = pd.read_csv(tmp_path / "summary.csv").set_index("run")
-    assert table.loc["ranker", ["value", "low", "high", "n", "chance"]].tolist() == [0.75, 0.7, 0.8, 22, 0.5]
-    assert table.loc["classifier", "chance"] == 0.25 and table.loc["classifier"].isna().sum() == 8
-    assert "75.0%" in done.stdout and "70.0% to 80.0%" in done.stdout and "3 s" in done.stdout
+    assert table.loc["ranker", ["value", "low", "high", "n", "chance", "clock"]].tolist() == [
+        0.75,
+        0.7,
+        0.8,
+        22,
+        0.5,
+        0.715,
+    ]
+    assert table.loc["classifier", "chance"] == 0.25 and table.loc["classifier"].isna().sum() == 9
+    assert (
+        "75.0%" in done.stdout and "71.5%" in done.stdout and "70.0% to 80.0%" in done.stdout and "3 s" in done.stdout
+    )
     assert (tmp_path / "ranker" / "report.html").is_file() and (tmp_path / "classifier" / "report.html").is_file()
 
 

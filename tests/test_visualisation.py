@@ -206,6 +206,7 @@ def every_figure():
         "submissions_per_image": (visualisation.submissions_per_image([1, 1, 5]), 2),
         "score_against_virality": (visualisation.score_against_virality([1, 2], [3, 4]), 2),
         "bar_chart": (visualisation.bar_chart(["=a", "b"], [1, 2]), 2),
+        "context_chart": (visualisation.context_chart(ends.assign(method=["=a", "b"], title="all", kind="found")), 2),
         "comparison_chart": (visualisation.comparison_chart(networks()), 4),
         "ranked_strip": (visualisation.ranked_strip(two, [2, 1], boxes, ["=a", "b"]), 2),
         "windows_on_pictures": (visualisation.windows_on_pictures(two, boxes, truth=boxes), 2),

@@ -1,4 +1,4 @@
-"""Charts of numbers: learning curves, confusion, distributions, scores against virality, bars, reliability."""
+"""Charts of numbers: learning curves, confusion, distributions, scores against virality, bars, context."""
 
 from __future__ import annotations
 
@@ -263,13 +263,6 @@ def bar_chart(
     return figure
 
 
-def _tail_end(values: np.ndarray) -> float:
-    """Where a long upper tail may be cut; the highest value where there is none."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.99])
-    spread = max(high - middle, 2 * (middle - low))
-    return float(min(values.max(), middle + 2 * spread)) if spread > 0 else float(values.max())
-
-
 CONTEXT_STYLES = {"found": (BLUE, "o", BLUE), "published": (VERMILLION, "D", "white"), "label": (GREY, "o", "white")}
 
 
@@ -282,6 +275,7 @@ def context_chart(table: pd.DataFrame, ceiling: float | None = None) -> Figure:
     """
     titles, methods = list(table["title"].unique()), list(table["method"].unique())
     figure = new_figure(2.6 + 1.9 * len(titles), 0.9 + 0.34 * len(methods))
+    figure.data = table
     low, high = table[["value", "low"]].min().min(), table[["value", "high"]].max().max()
     for place, title in enumerate(titles, start=1):
         axes = figure.add_subplot(1, len(titles), place)
@@ -302,3 +296,10 @@ def context_chart(table: pd.DataFrame, ceiling: float | None = None) -> Figure:
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
     return figure
+
+
+def _tail_end(values: np.ndarray) -> float:
+    """Where a long upper tail may be cut; the highest value where there is none."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.99])
+    spread = max(high - middle, 2 * (middle - low))
+    return float(min(values.max(), middle + 2 * spread)) if spread > 0 else float(values.max())
