@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 
 import deza2015
 import virality
+from decoding.decoder import UnusablePicture, decode
 from pictures.cache import Pictures, load_pictures, processed_folder, report_faults  # noqa: F401  with the tables
-from pictures.decoder import UnusablePicture, decode
 from pictures.sources import picture_path
 from utils import UserError, print_configuration, read_csv, run_main, write_csv
 

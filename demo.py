@@ -26,10 +26,10 @@ from PIL import Image, ImageDraw
 import data_set
 import deza2015
 import metrics
+from decoding.decoder import MAX_PIXELS, decode
 from device import select_device
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
-from pictures.decoder import MAX_PIXELS, decode
 from pictures.sources import Source, of_upload, read
 from rank_images import COLUMNS, score_all
 from siamese_net import SiameseNet, from_checkpoint

@@ -33,11 +33,11 @@ from copies import KINDS
 from copies.groups import describe, group_pictures
 from copies.search import find_pairs, kept_folder
 from copies.store import grey, load_small
+from decoding.decoder import MAX_PIXELS, UnusablePicture
 from locks import alone
 from pages.copies import copies_page, read_groups
 from pages.template import thumbnail
 from pictures.cache import processed_folder, report_faults
-from pictures.decoder import MAX_PIXELS, UnusablePicture
 from pictures.sources import Source, of_data_set, picture_path, read
 from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv, write_text
 

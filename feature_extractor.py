@@ -32,9 +32,9 @@ import data_set
 import distributed
 import transforms
 from backbones import CUTS, NETWORKS, backbone, check_size, cut_off, trained_part, weights_hash
+from decoding.decoder import MAX_PIXELS
 from device import autocast, seed_everything, select_device
 from locks import alone
-from pictures.decoder import MAX_PIXELS
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Source, Tell, decoded, list_sources
 from transforms import whole

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 import transforms
 from classifier_net import from_checkpoint
+from decoding.decoder import MAX_PIXELS
 from device import autocast, select_device
 from locks import alone
-from pictures.decoder import MAX_PIXELS
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import count_sources, decoded, list_sources
 from utils import UserError, check_outputs, write_csv

@@ -38,11 +38,11 @@ from tqdm import tqdm
 
 import distributed
 from calibration import p_above
+from decoding.decoder import MAX_PIXELS, UnusablePicture
 from device import autocast, select_device
 from locks import alone
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
-from pictures.decoder import MAX_PIXELS, UnusablePicture
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
 from siamese_net import SiameseNet, boxes, from_checkpoint

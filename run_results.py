@@ -13,7 +13,7 @@ import deza2015
 import metrics
 import training
 import visualisation
-from pictures.decoder import decode
+from decoding.decoder import decode
 from pictures.left_out import summary
 from training_data import ClassificationData, RankingData, read_survivors
 from utils import rank, write_csv, write_json, write_text

@@ -34,9 +34,9 @@ import training
 import transforms
 from classifier_net import cnn_classifier, multiply_adds, parameters, train_mode
 from data_set import Pictures
+from decoding.decoder import MAX_PIXELS
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
-from pictures.decoder import MAX_PIXELS
 from training_data import ClassificationData, load_classification
 from utils import (
     at_least,

@@ -35,8 +35,8 @@ import transforms
 from backbones import NETWORKS
 from context import context_on_pairs
 from data_set import PAIR_MODES, Pictures
+from decoding.decoder import MAX_PIXELS
 from device import autocast, seed_everything, select_device
-from pictures.decoder import MAX_PIXELS
 from siamese_net import RECIPES, Recipe, SiameseNet, boxes, named_recipe
 from training_data import RankingData, load_ranking, mode_pairs, read_survivors
 from utils import (

@@ -14,8 +14,8 @@ import deza2015
 import timeline
 import transforms
 from data_set import Pictures
+from decoding.decoder import MAX_PIXELS
 from metrics import PairList, Pairs, PairSets
-from pictures.decoder import MAX_PIXELS
 from utils import UserError, read_csv, read_json
 
 

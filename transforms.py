@@ -1,8 +1,10 @@
-"""Picture → tensor: squeezing a picture, and augmenting and normalising a whole batch on the device."""
+"""Picture → tensor: decoding and squeezing a picture, augmenting and normalising a whole batch on the device."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import distributed
+from decoding.decoder import MAX_PIXELS, decode
 
 # Statistics of ImageNet's training pictures, RGB in 0..1: what torchvision's weights were trained with. Networks
 # trained from nothing use them too, so that a checkpoint's transform never depends on where its weights began.
@@ -33,6 +36,11 @@ def to_square(picture: Image.Image, side: int) -> np.ndarray:
     # The same to a grey level, in half the time: torch has vector instructions for it.
     square = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
     return square[0].contiguous().numpy()
+
+
+def load_square(file: str | Path | BinaryIO, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A picture file as `to_square` gives it. Raises UnusablePicture as `decode` does."""
+    return to_square(decode(file, max_pixels), side)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

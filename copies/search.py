@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from copies import alignment, comparison, hashing, verification
-from pictures.decoder import UnusablePicture
+from decoding.decoder import UnusablePicture
 from utils import sha256, write_csv
 
 BATCH = 64  # pairs that are aligned at a time

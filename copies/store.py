@@ -19,9 +19,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from copies.hashing import ACROSS, DOWN, N_HASHES, SIDE, WINDOWS, hash_windows
+from decoding.decoder import MAX_PIXELS, UnusablePicture, note
 from locks import in_turn
 from pictures.cache import decoder_stamp, source_files
-from pictures.decoder import MAX_PIXELS, UnusablePicture, note
 from pictures.sources import Source, of_data_set, read
 from utils import written_whole
 

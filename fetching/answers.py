@@ -12,13 +12,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from decoding.decoder import UnusablePicture, check, decode
 from fetching.addresses import Services, stands_in
 from fetching.bodies import GZIP, save
 from fetching.failures import Failure
 from fetching.hosts import Task
 from fetching.ledger import Ledger, new_row
 from fetching.request import refuses_for_now
-from pictures.decoder import UnusablePicture, check, decode
 
 QUALITY = 95  # of the JPEG that is kept in place of another kind of picture
 MOST_SIDE = 65_500  # pixels that libjpeg writes

@@ -1,1 +1,1 @@
-"""Where pictures are, how their files are decoded, and how they are kept decoded."""
+"""Where pictures are, and how they are kept decoded."""

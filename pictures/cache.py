@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from decoding import containers, decoder
+from decoding.decoder import MAX_PIXELS, UnusablePicture
 from locks import in_turn
-from pictures import containers, decoder
-from pictures.decoder import MAX_PIXELS, UnusablePicture
 from pictures.left_out import LeftOut
 from pictures.sources import Source, decoded, of_data_set, picture_path, read
 from transforms import to_square

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from decoding.containers import kind_of, name_of
+from decoding.decoder import MAX_BYTES, MAX_PIXELS, UnusablePicture, decode, note
 from pictures import tars
-from pictures.containers import kind_of, name_of
-from pictures.decoder import MAX_BYTES, MAX_PIXELS, UnusablePicture, decode, note
 from transforms import to_square
 from utils import UserError
 

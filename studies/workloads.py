@@ -28,7 +28,6 @@ import training
 import transforms
 from data_set import Pictures, Reddit_Images_for_Classification, Reddit_Img_Pair
 from device import autocast
-from pictures.decoder import decode
 from pictures.sources import Source, decoded
 from siamese_net import RECIPES, SiameseNet
 from training_data import mode_pairs
@@ -336,7 +335,7 @@ def plain_scoring(bench: Bench) -> Callable[[], float]:
 
     def work() -> float:
         batch = next(batches)
-        pixels = [transforms.to_square(decode(source.path), side) for source in batch]
+        pixels = [transforms.load_square(source.path, side) for source in batch]
         with torch.inference_mode():
             model.score(transforms.whole(torch.from_numpy(np.stack(pixels)).to(bench.device)))[0].cpu()
         return len(batch)

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import utils
+from decoding.decoder import TRUNCATED, decode
 from pictures import cache, sources
 from pictures.cache import load_pictures, processed_folder
-from pictures.decoder import TRUNCATED, decode
 from pictures.sources import picture_path
 from transforms import to_square
 from utils import UserError

@@ -8,7 +8,7 @@ import pytest
 
 import data_set
 from data_set import Reddit_Images_for_Classification, Reddit_Img_Pair
-from pictures.decoder import decode
+from decoding.decoder import decode
 from utils import UserError
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pictures import decoder
-from pictures.decoder import UnusablePicture, check, decode, note
+from decoding import decoder
+from decoding.decoder import UnusablePicture, check, decode, note
 
 GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 48, 3)))
 TURNED = Image.Exif()

@@ -18,8 +18,8 @@ from loopback_server import PAGE, first_limited, picture, redirect, serving
 from PIL import Image
 
 import utils
+from decoding.decoder import decode
 from fetching import addresses
-from pictures.decoder import decode
 
 
 def reset_half_way(handler, times):

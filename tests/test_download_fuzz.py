@@ -19,7 +19,7 @@ from loopback_server import picture, serving
 from PIL import Image
 
 import utils
-from pictures.decoder import decode
+from decoding.decoder import decode
 
 SEEDS = range(*map(int, os.environ.get("FUZZ_SEEDS", "0 10").split()))
 KINDS = "JPEG PNG GIF WEBP BMP TIFF AVIF JPEG2000".split()

@@ -13,8 +13,8 @@ from PIL import Image
 
 import feature_extractor
 from backbones import CUTS, backbone, cut_off, head_of, load_network
+from decoding.decoder import decode
 from feature_extractor import read_features, write_features
-from pictures.decoder import decode
 from transforms import to_square, whole
 from utils import UserError
 

@@ -16,7 +16,7 @@ from mutations import mutated, originals
 from PIL import Image
 
 import utils
-from pictures.decoder import UnusablePicture, check, decode
+from decoding.decoder import UnusablePicture, check, decode
 from pictures.sources import decoded, list_sources
 
 SEED = 20_240

@@ -27,9 +27,9 @@ import rank_images
 import siamese_net
 import transforms
 import utils
+from decoding.decoder import decode
 from locks import alone
 from pictures import sources
-from pictures.decoder import decode
 from siamese_net import SiameseNet, boxes
 from utils import UserError, save_checkpoint
 

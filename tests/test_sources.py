@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pictures.decoder import TRUNCATED, UnusablePicture
+from decoding.decoder import TRUNCATED, UnusablePicture
 from pictures.left_out import LeftOut
 from pictures.sources import CHUNK, PICTURE_SUFFIXES, Source, count_sources, decoded, list_sources, of_upload, read
 from utils import UserError

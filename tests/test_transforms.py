@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import transforms
-from pictures.decoder import decode
+from decoding.decoder import decode
 
 GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 48, 3)))
 
@@ -23,7 +23,7 @@ def saved(picture: Image.Image, kind: str, **options) -> io.BytesIO:
 
 
 def test_a_single_pixel_is_a_picture():
-    assert transforms.to_square(decode(saved(Image.new("RGB", (1, 1), "red"), "PNG")), 32).shape == (3, 32, 32)
+    assert transforms.load_square(saved(Image.new("RGB", (1, 1), "red"), "PNG"), 32).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (7, 5)])

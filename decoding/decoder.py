@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from pictures.containers import Container, Damaged, kind_of, name_of, without_metadata
+from decoding.containers import Container, Damaged, kind_of, name_of, without_metadata
 
 MAX_PIXELS = 100_000_000  # a picture beyond this is refused before it is decoded: 300 MB as RGB
 MAX_BYTES = 500_000_000  # of a file: it is read into memory whole
