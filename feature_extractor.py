@@ -37,6 +37,7 @@ from device import autocast, seed_everything, select_device
 from locks import alone
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Source, Tell, decoded, list_sources
+from precision import for_scoring
 from transforms import whole
 from utils import (
     UserError,
@@ -175,6 +176,7 @@ def load_features(
     name = trained_part(model, cut)
     part = model.get_submodule(name)
     body = cut_off(model, cut)
+    lay_out_fastest(body, f"{model_name}, cut {cut}", transforms.stored_side(image_size), len(pictures), device, amp)
     about = describe(body, model_name, weights, cut, image_size, amp) | {"pictures": pictures.stamp}
     side, digits = about["transform"]["side"], about["weights_sha256"][:12]
     path = processed / f"features_{model_name}_{cut}_{side}_{digits}.npz"
@@ -195,6 +197,21 @@ def load_features(
     return found
 
 
+def lay_out_fastest(
+    body: nn.Module,
+    what: str,
+    side: int,
+    total: int,
+    device: torch.device,
+    amp: bool | None,
+    deterministic: bool = False,
+) -> None:
+    """Put the network in its fastest layout. The precision is not up to the machine: features are kept, and compared
+    with those of other machines."""
+    options = {"amp": bool(amp), "deterministic": deterministic}
+    for_scoring(f"features {what}", body, lambda network, batch: network(whole(batch)), side, total, device, **options)
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,6 +228,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
     flag("--device", default="auto")
     flag("--amp", action=argparse.BooleanOptionalAction, default=False, help="bf16 autocast")
+    flag("--deterministic", action="store_true", help="measure nothing to choose the memory layout by")
     flag("--seed", type=at_least(0), default=0, help="of the weights, with --weights none")
     return parser.parse_args(words)
 
@@ -246,6 +264,8 @@ def main() -> None:
             truncated += sum(each.note != "" for each in found)
             return [(each.pixels, each.fault) for each in found]
 
+        name = f"{args.model_name}, cut {args.cut}"
+        lay_out_fastest(model, name, side, len(sources), device, args.amp, args.deterministic)
         about = describe(model, args.model_name, args.weights, args.cut, args.image_size, args.amp)
         stamps = [f"{each.stamp} {args.max_pixels}" for each in sources]
         found = write_features(args.output, names, read, model, about, device, args.batch_size, stamps)

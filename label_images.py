@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import transforms
@@ -18,6 +18,7 @@ from device import autocast, select_device
 from locks import alone
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import count_sources, decoded, list_sources
+from precision import for_scoring
 from utils import UserError, check_outputs, write_csv
 
 
@@ -29,6 +30,7 @@ def label_pictures(
     device: str = "auto",
     num_workers: int = 2,
     amp: bool | None = None,
+    deterministic: bool = False,
     left_out: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
@@ -42,11 +44,13 @@ def label_pictures(
     device = select_device(device)
     model, state = from_checkpoint(check_point)
     model.to(device)
+    side, total, name = state["transform"]["side"], count_sources(source), state["config"]["model_name"]
+    amp = for_scoring(name, model, of_whole, side, total, device, amp=amp, deterministic=deterministic)
     rows, unreadable, truncated = [], [], 0
     with alone(output, beside, left_out), LeftOut(left_out) as said:
-        pictures = decoded(list_sources(source, said), state["transform"]["side"], num_workers, max_pixels)
+        pictures = decoded(list_sources(source, said), side, num_workers, max_pixels)
         waiting: list[tuple[str, np.ndarray]] = []
-        for picture in tqdm(pictures, "labelling", count_sources(source), disable=None):
+        for picture in tqdm(pictures, "labelling", total, disable=None):
             if picture.pixels is None:
                 unreadable.append((picture.source.path, picture.fault))
                 said(*unreadable[-1], UNREADABLE)
@@ -72,6 +76,11 @@ def label_pictures(
     print(said)
 
 
+def of_whole(model: nn.Module, batch: Tensor) -> Tensor:
+    """Scores (n, classes) of whole pictures, uint8 (n, 3, s, s)."""
+    return model(transforms.whole(batch))
+
+
 @torch.inference_mode()
 def label_batch(
     model: nn.Module, batch: list[tuple[str, np.ndarray]], classes: list[str], amp: bool | None
@@ -79,7 +88,7 @@ def label_batch(
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.stack([pixels for _, pixels in batch])).to(device)
     with autocast(device, amp):
-        scores = model(transforms.whole(pixels))
+        scores = of_whole(model, pixels)
     probability, label = scores.float().softmax(1).max(1)
     found = zip(batch, label.tolist(), probability.tolist(), strict=True)
     return [(path, classes[place], round(share, 6)) for (path, _), place, share in found]

@@ -45,6 +45,7 @@ from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
+from precision import for_scoring
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from transforms import to_device
 from utils import (
@@ -335,7 +336,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     cores = os.cpu_count() or 1
     parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
-    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is fast)")
+    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is faster)")
+    parser.add_argument("--deterministic", action="store_true", help="measure nothing to choose the precision by")
     return parser.parse_args(words)
 
 
@@ -350,6 +352,8 @@ def main() -> None:
     device = select_device(args.device)
     model, state = from_checkpoint(args.check_point)
     model, side, total = model.to(device), state["transform"]["side"], count_sources(args.source)
+    of = f"{state['config']['model_name']}, type {model.model_type}, {model.recipe.name}"
+    amp = for_scoring(of, model, SiameseNet.rank, side, total, device, amp=args.amp, deterministic=args.deterministic)
     mine = alone(output, unreadable, args.page) if distributed.rank() == 0 else contextlib.nullcontext()
     with mine, LeftOut(args.left_out) as left_out:
         # The journal belongs to this checkpoint and no other.
@@ -358,7 +362,7 @@ def main() -> None:
         listed = fill_journal(
             journal,
             list_sources(args.source, left_out),
-            lambda left: score_all(model, left, side, args.num_workers, args.amp, *limits),
+            lambda left: score_all(model, left, side, args.num_workers, amp, *limits),
             total,
             left_out,
         )

@@ -37,6 +37,7 @@ from data_set import Pictures
 from decoding.decoder import MAX_PIXELS
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
+from precision import Precision, lay_out, usual
 from training_data import ClassificationData, load_classification
 from utils import (
     at_least,
@@ -62,8 +63,9 @@ def build(
     model_name: str, classes: int, weights: str, freeze_features: str | None, image_size: int, device: torch.device
 ) -> nn.Module:
     """The network on its device. Raises UserError where it cannot take pictures of this size."""
-    model = cnn_classifier(model_name, classes, weights, freeze_features)[0].to(device)
-    lay_out(model, model_name)
+    model = lay_out(
+        cnn_classifier(model_name, classes, weights, freeze_features)[0].to(device), layout(model_name, device)
+    )
     backbones.check_size(model, image_size, transforms.stored_side(image_size))
     return model
 
@@ -74,11 +76,15 @@ def build_optimiser(model: nn.Module, learning_rate: float) -> torch.optim.Optim
     return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05, fused=True)
 
 
-def lay_out(model: nn.Module, model_name: str) -> None:
-    """Channels last where that is faster: measured on a CPU 1.4 times for AlexNet, 1.15 for DenseNet, less than 1 for
-    VGG and ResNet; on CUDA for all."""
-    if model_name in ("alexnet", "densenet") or next(model.parameters()).device.type == "cuda":
-        model.to(memory_format=torch.channels_last)
+def optimiser_and_rate(model: nn.Module, learning_rate: float, steps: int) -> dict[str, Any]:
+    """The optimiser and, as scheduler, its learning rate over so many steps."""
+    optimiser = build_optimiser(model, learning_rate)
+    return {"optimiser": optimiser, "scheduler": training.one_cycle(optimiser, learning_rate, steps)}
+
+
+def layout(model_name: str, device: torch.device) -> Precision:
+    """Where nothing is measured: channels last for AlexNet and DenseNet, which gain on every processor, and on CUDA."""
+    return Precision(usual(device).amp, model_name in ("alexnet", "densenet") or device.type == "cuda")
 
 
 def draw_batches(labels: np.ndarray, batch_size: int, balance_data: int | str | None = None) -> list[np.ndarray]:
@@ -91,9 +97,12 @@ def draw_batches(labels: np.ndarray, batch_size: int, balance_data: int | str | 
     return np.array_split(order, max(1, round(len(order) / batch_size)))
 
 
-def weights_of_classes(labels: np.ndarray, classes: int) -> Tensor:
-    """The inverse of each class's share in `labels`, scaled so that a picture's weight is 1 on average; (classes,)."""
-    counts = np.bincount(labels, minlength=classes)
+def weights_of_classes(labels: np.ndarray, classes: int | None = None) -> Tensor:
+    """The inverse of each class's share in `labels`, scaled so that a picture's weight is 1 on average; (classes,).
+
+    By default there are as many classes as the largest label says.
+    """
+    counts = np.bincount(labels, minlength=classes or 0)
     return torch.from_numpy(len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))).float()
 
 
@@ -210,6 +219,7 @@ def train(
     left_out: str | None = None,
     compile: bool = False,
     amp: bool | None = None,
+    deterministic: bool = False,
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
 
@@ -233,34 +243,17 @@ def train(
         augment=config["augment"], balance_data=balance_data, class_weights=class_weights,
         label_smoothing=label_smoothing, freeze_features=freeze_features, feature_file=feature_file,
         epochs=config["epochs"], batch_size=config["batch_size"], learning_rate=config["learning_rate"], seed=seed,
-        compile=compile, amp=amp, processed=data_set.processed_folder(Path(data_path)),
+        compile=compile, amp=amp, deterministic=deterministic, processed=data_set.processed_folder(Path(data_path)),
     )  # fmt: skip
-    return finish(model, data, state, config, folder, data_path, image_size, amp)
+    return finish(model, data, state, config, folder, data_path, image_size)
 
 
 def fit(
-    data: ClassificationData,
-    device: torch.device,
-    folder: Path,
-    config: dict[str, Any],
-    *,
-    model_name: str,
-    weights: str,
-    image_size: int,
-    augment: str,
-    balance_data: int | str | None,
-    class_weights: bool,
-    label_smoothing: float,
-    freeze_features: str | None,
-    feature_file: bool,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    compile: bool,
-    amp: bool | None,
-    processed: Path,
-) -> tuple[nn.Module, dict[str, Any]]:
+    data: ClassificationData, device: torch.device, folder: Path, config: dict[str, Any], *,
+    model_name: str, weights: str, image_size: int, augment: str, balance_data: int | str | None, class_weights: bool,
+    label_smoothing: float, freeze_features: str | None, feature_file: bool, epochs: int, batch_size: int,
+    learning_rate: float, seed: int, compile: bool, amp: bool | None, deterministic: bool, processed: Path,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Train, or go on training; see training.fit for the state. What is frozen and not augmented goes through the
     network once, into a file under `processed`, where the network can be cut."""
     resumed = training.resume_point(folder, config, "classifier")
@@ -268,32 +261,39 @@ def fit(
     on_features = bool(freeze_features) and augment == "none" and feature_file
     weights = "none" if resumed and not on_features else weights
     model = build(model_name, len(data.classes), weights, freeze_features, image_size, device)
-    training.start_run(folder, config, device)
-    network, inputs = model, data.pictures
-    if on_features := on_features and backbones.can_be_cut(model):
+    network, inputs, on_features = model, data.pictures, on_features and backbones.can_be_cut(model)
+    if on_features:
         network = backbones.head_of(model, freeze_features)
         about = {"model_name": model_name, "weights": weights, "cut": freeze_features, "image_size": image_size}
         inputs = feature_extractor.load_features(model, inputs, processed, **about, amp=amp, device=device)
-    reset_peak_memory(device)
     rows, labels, validation = data.rows["train"], data.labels[data.rows["train"]], data.rows["validation"]
-    optimiser = build_optimiser(network, learning_rate)
     draw = functools.partial(draw_batches, labels, batch_size, balance_data)
-    scheduler = training.one_cycle(optimiser, learning_rate, epochs * len(draw()))
-    weight = weights_of_classes(labels, int(labels.max()) + 1).to(device) if class_weights else None
+    train_some = functools.partial(
+        train_one_epoch, pictures=inputs, rows=rows, labels=labels, image_size=image_size, augment=augment,
+        weight=weights_of_classes(labels).to(device) if class_weights else None, label_smoothing=label_smoothing,
+    )  # fmt: skip
+    steps = epochs * len(draw())
+    schedule = functools.partial(optimiser_and_rate, learning_rate=learning_rate, steps=steps)
+    precision = training.choose_precision(
+        f"{model_name}, {freeze_features or 'all'}, {batch_size} of {image_size} pixels", network, device, schedule,
+        functools.partial(train_some, batches=draw()[:1]), amp=amp, resumed=resumed, deterministic=deterministic,
+        steps=0 if on_features else steps, otherwise=layout(model_name, device),
+    )  # fmt: skip
+    training.start_run(folder, config, device, precision)
+    reset_peak_memory(device)
+    stepping = schedule(network)
 
     def one_epoch(epoch: int) -> dict[str, float]:
-        return train_one_epoch(
-            network, inputs, rows, labels, draw(), optimiser, scheduler, image_size=image_size, augment=augment,
-            weight=weight, label_smoothing=label_smoothing, amp=amp, compile=compile,
-            label=f"epoch {epoch + 1}/{epochs}",
-        )  # fmt: skip
+        batches, label = draw(), f"epoch {epoch + 1}/{epochs}"
+        return train_some(network, batches=batches, **stepping, amp=precision.amp, compile=compile, label=label)
 
     about = {"config": config, "transform": transforms.describe(image_size), "classes": data.classes}
+    about |= {"kind": "classifier", "precision": precision._asdict()}
     # The loss tells epochs apart that the accuracy, on few validation pictures, puts in order by chance.
     state = training.fit(
-        network, optimiser, scheduler, one_epoch,
-        lambda: evaluate(network, inputs, validation, data.labels[validation], amp),
-        folder=folder, about=about | {"kind": "classifier"}, epochs=epochs, seed=seed, chosen_by="loss", lowest=True,
+        network, **stepping, train_one_epoch=one_epoch,
+        validate=lambda: evaluate(network, inputs, validation, data.labels[validation], precision.amp),
+        folder=folder, about=about, epochs=epochs, seed=seed, chosen_by="loss", lowest=True,
         printed="accuracy", resumed=resumed, whole=model,
     )  # fmt: skip
     seconds = inputs.about["seconds"] if on_features else None
@@ -308,14 +308,13 @@ def finish(
     folder: Path,
     data_path: str | Path,
     image_size: int,
-    amp: bool | None,
 ) -> dict[str, Any]:
     """Read the test split with the checkpoint that validation chose; write results.json and the pictures."""
     best = load_checkpoint(folder / "best.pt", "classifier")
     training.share_last(folder, state)
     model.load_state_dict(best["model"])
     start = time.perf_counter()
-    probabilities = predict(model, data.pictures, data.rows["test"], amp)
+    probabilities = predict(model, data.pictures, data.rows["test"], best.get("precision", {}).get("amp"))
     seconds = time.perf_counter() - start
     history = state["history"]
     side = transforms.stored_side(image_size)
@@ -403,6 +402,7 @@ def main() -> None:
     if args.predict:
         if rank() == 0:
             machine = {"device": args.device, "num_workers": args.num_workers, "amp": args.amp}
+            machine |= {"deterministic": args.deterministic}
             limits = {"max_pixels": args.max_pixels, "left_out": args.left_out}
             label_images.label_pictures(args.predict, args.check_point, args.output, **machine, **limits)
         return

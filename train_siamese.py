@@ -67,8 +67,21 @@ def build_optimiser(model: SiameseNet, recipe: Recipe, learning_rate: float) -> 
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, weight_decay=5e-4, fused=True)
 
 
-def freeze(model: SiameseNet, freeze_ranknet: bool, freeze_locnet: bool) -> None:
-    """Keep the convolutions of either network as they are: no gradient is computed for them."""
+def optimiser_and_rate(model: SiameseNet, recipe: Recipe, learning_rate: float, steps: int) -> dict[str, Any]:
+    """The optimiser and, as scheduler, its learning rate over so many steps."""
+    optimiser = build_optimiser(model, recipe, learning_rate)
+    return {
+        "optimiser": optimiser,
+        "scheduler": training.one_cycle(optimiser, learning_rate, steps, recipe.warm_up),
+    }
+
+
+def freeze(
+    model: SiameseNet, freeze_ranknet: bool, freeze_locnet: bool, locnet: dict[str, Tensor] | None = None
+) -> None:
+    """Keep the convolutions of either network as they are: no gradient is computed for them. LocNet's may be given."""
+    if locnet and model.locnet:
+        model.locnet.load_state_dict(locnet)
     if freeze_ranknet:
         model.ranknet.extractor[0].requires_grad_(False)
     if freeze_locnet:
@@ -210,15 +223,16 @@ def train(
     left_out: str | None = None,
     compile: bool = False,
     amp: bool | None = None,
+    deterministic: bool = False,
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
 
     The parameters are the script's flags; `epochs`, `batch_size` and `learning_rate` default to the recipe's."""
-    recipe, folder = named_recipe(recipe), Path(save_dir)
+    recipe = named_recipe(recipe)
     epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
     learning_rate = learning_rate or recipe.learning_rate
     config = locals() | {"data_path": str(data_path), "save_dir": str(save_dir), "recipe": recipe.name}
-    del config["folder"]
+    folder = Path(save_dir)
     if check_point == "last" and (results := training.finished_results(folder, config)):
         run_results.print_ranker(results, folder)
         return results
@@ -231,16 +245,16 @@ def train(
         fit, data, device, recipe=recipe, model_name=model_name, pair_mode=pair_mode, weights=weights,
         image_size=image_size, augment=augment, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         freeze_locnet=freeze_locnet, freeze_ranknet=freeze_ranknet, seed=seed, compile=compile, amp=amp,
+        deterministic=deterministic,
     )  # fmt: skip
     locnet = None
     if recipe.two_stages and model_type == 2 and check_point in (None, "last"):
-        print("first stage: type 1")
+        print("first stage: type 1; second stage: type 2, from that LocNet")
         first = folder / "type_1"
         fit_type(first, config | {"model_type": 1, "save_dir": str(first)}, model_type=1)
-        print("second stage: type 2, from that LocNet")
         locnet = locnet_weights(first / "best.pt")
     model, state = fit_type(folder, config, model_type=model_type, locnet=locnet)
-    return finish(model, data, state, config, folder, data_path=data_path, pair_mode=pair_mode, amp=amp)
+    return finish(model, data, state, config, folder, data_path=data_path, pair_mode=pair_mode)
 
 
 def fit(
@@ -264,38 +278,45 @@ def fit(
     seed: int,
     compile: bool,
     amp: bool | None,
+    deterministic: bool,
     locnet: dict[str, Tensor] | None = None,
 ) -> tuple[SiameseNet, dict[str, Any]]:
     """Train a ranker of one type, or go on training it; `config` is kept beside it. See training.fit for the state."""
     resumed = training.resume_point(folder, config, "siamese")
     seed_everything(seed)
-    options = {"recipe": recipe, "image_size": image_size, "batch_norm": weights == "none"}
-    model = SiameseNet(model_name, model_type, "none" if resumed else weights, **options).to(device)
-    if locnet and model.locnet:
-        model.locnet.load_state_dict(locnet)
-    freeze(model, freeze_ranknet, freeze_locnet)
-    training.start_run(folder, config, device)
+    batch_norm, weights = weights == "none", "none" if resumed else weights
+    model = SiameseNet(model_name, model_type, weights, recipe, image_size, batch_norm).to(device)
+    freeze(model, freeze_ranknet, freeze_locnet, locnet)
     rows, v_score, published = data.rows["train"], data.v_score[data.rows["train"]], data.pairs["train"]
     draw = functools.partial(draw_batches, v_score, pair_mode, batch_size, published=published)
-    optimiser = build_optimiser(model, recipe, learning_rate)
-    scheduler = training.one_cycle(optimiser, learning_rate, epochs * len(draw(seed=0)), recipe.warm_up)
+    train_some = functools.partial(
+        train_one_epoch, pictures=data.pictures, rows=rows, v_score=v_score, image_size=image_size, augment=augment,
+        clip_norm=recipe.clip_norm,
+    )  # fmt: skip
+    steps = epochs * len(draw(seed=0))
+    schedule = functools.partial(optimiser_and_rate, recipe=recipe, learning_rate=learning_rate, steps=steps)
+    precision = training.choose_precision(
+        f"{model_name}, type {model_type}, {recipe.name}, {batch_size} of {image_size} pixels", model, device, schedule,
+        functools.partial(train_some, batches=draw(seed=0)[:1]), amp=amp, steps=steps, resumed=resumed,
+        deterministic=deterministic,
+    )  # fmt: skip
+    training.start_run(folder, config, device, precision)
+    stepping = schedule(model)
 
     def one_epoch(epoch: int) -> dict[str, float]:
         model.set_progress(min(1.0, epoch / max(1, recipe.settled * epochs)))
-        return train_one_epoch(
-            model, data.pictures, rows, v_score, draw(seed=seed * 100_003 + epoch), optimiser, scheduler,
-            image_size=image_size, augment=augment, amp=amp, compile=compile, clip_norm=recipe.clip_norm,
+        return train_some(
+            model, batches=draw(seed=seed * 100_003 + epoch), **stepping, amp=precision.amp, compile=compile,
             label=f"epoch {epoch + 1}/{epochs}",
         )  # fmt: skip
 
-    about = {"kind": "siamese", "config": config, "recipe": asdict(recipe)}
-    state = training.fit(
-        model, optimiser, scheduler, one_epoch, lambda: validate(model, data, pair_mode, amp), folder=folder,
-        about=about | {"transform": transforms.describe(image_size)}, epochs=epochs, seed=seed,
+    about = {"kind": "siamese", "config": config, "recipe": asdict(recipe), "precision": precision._asdict()}
+    return model, training.fit(
+        model, **stepping, train_one_epoch=one_epoch, validate=lambda: validate(model, data, pair_mode, precision.amp),
+        folder=folder, about=about | {"transform": transforms.describe(image_size)}, epochs=epochs, seed=seed,
         chosen_by="pair_accuracy", first=math.ceil(recipe.settled * epochs), resumed=resumed,
-        watch=lambda: watched_windows(model, data, amp) if model.locnet else None,
+        watch=lambda: watched_windows(model, data, precision.amp) if model.locnet else None,
     )  # fmt: skip
-    return model, state
 
 
 def temperature_of(model: SiameseNet, data: RankingData, pair_mode: str, amp: bool | None) -> float:
@@ -325,11 +346,11 @@ def finish(
     *,
     data_path: str | Path,
     pair_mode: str,
-    amp: bool | None,
 ) -> dict[str, Any]:
     """Score the test split with the checkpoint that validation chose; write results.json and the pictures."""
     best = load_checkpoint(folder / "best.pt", "siamese")
     model.load_state_dict(best["model"])
+    amp = best.get("precision", {}).get("amp")  # as the epochs were compared
     rows = data.rows["test"]
     v_score = data.v_score[rows]
     start = time.perf_counter()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import functools
 import inspect
 import os
 import platform
@@ -24,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 import distributed
 from device import fast_in_bf16, rng_state, seed_everything, set_rng_state
+from precision import Precision, choose, lay_out, processor, usual
 from utils import (
     ROOT,
     UserError,
@@ -37,7 +40,9 @@ from utils import (
 )
 
 # Settings that may differ between a run and its continuation.
-FREE = {"device", "num_workers", "check_point", "save_dir", "data_path", "compile", "cache", "left_out"}
+FREE = {
+    "device", "num_workers", "check_point", "save_dir", "data_path", "compile", "cache", "left_out", "deterministic",
+}  # fmt: skip
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
@@ -62,7 +67,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--seed", type=at_least(0), help="of splits, weights and batches (default %(default)s)")
     flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, help="torch.compile the training step")
-    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where it is fast)")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where it is faster)")
+    flag("--deterministic", action=argparse.BooleanOptionalAction, help="measure nothing to choose the precision by")
 
 
 def add_several_runs(parser: argparse.ArgumentParser) -> None:
@@ -79,21 +85,23 @@ def defaults_of(train: Callable) -> dict[str, Any]:
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
-def start_run(save_dir: str | Path, config: dict[str, Any], device: torch.device) -> Path:
+def start_run(
+    save_dir: str | Path, config: dict[str, Any], device: torch.device, precision: Precision | None = None
+) -> Path:
     """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
     folder = Path(save_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_dir {folder} is a file")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
-    write_json(folder / "environment.json", environment(device))
+    write_json(folder / "environment.json", environment(device, precision))
     return folder
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, commit and command of this run."""
+def environment(device: torch.device, precision: Precision | None = None) -> dict[str, Any]:
+    """Versions, device, precision, commit and command of this run."""
     packages = ("torch", "torchvision", "numpy", "pandas", "pillow", "scipy", "scikit-learn")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
@@ -102,6 +110,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
         "bf16_by_default": fast_in_bf16(device),
+        "precision": (precision or usual(device))._asdict(),
         "commit": git_commit(),
     }
 
@@ -157,6 +166,38 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
 def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """The first setting in which two configurations differ, of those that may not; None if there is none."""
     return next((key for key, value in new.items() if key not in FREE and old.get(key) != value), None)
+
+
+def choose_precision(
+    name: str,
+    network: nn.Module,
+    device: torch.device,
+    schedule: Callable[[nn.Module], dict[str, Any]],
+    train_one_batch: Callable[..., Any],
+    *,
+    amp: bool | None,
+    steps: int,
+    resumed: dict[str, Any] | None,
+    deterministic: bool,
+    otherwise: Precision | None = None,
+) -> Precision:
+    """What a training of so many steps computes in (see precision.choose); `network` is put in that layout.
+
+    `schedule(copy)` gives the optimiser and scheduler of a copy of the network, by these names, and
+    `train_one_batch(copy, amp=…, optimiser=…, scheduler=…)` trains it a little.
+    """
+
+    def trial(precision: Precision) -> Callable[[], Any]:
+        own = lay_out(copy.deepcopy(network), precision)
+        return functools.partial(train_one_batch, own, amp=precision.amp, **schedule(own))
+
+    kept = (resumed or {}).get("precision")
+    precision = choose(
+        f"training {name}", trial, device, amp=amp, steps=steps, kept=kept and Precision(**kept),
+        deterministic=deterministic, otherwise=otherwise,
+    )  # fmt: skip
+    lay_out(network, precision)
+    return precision
 
 
 # --- the loop over epochs -------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ import transforms
 from data_set import Pictures, Reddit_Images_for_Classification, Reddit_Img_Pair
 from device import autocast
 from pictures.sources import Source, decoded
+from precision import lay_out
 from siamese_net import RECIPES, SiameseNet
 from training_data import mode_pairs
 from utils import write_csv
@@ -253,8 +254,7 @@ def classifier_training(bench: Bench) -> Iterator[Measure]:
 
 def new_classifier(bench: Bench) -> nn.Module:
     model = copy.deepcopy(untrained_classifier()).to(bench.device)
-    train_classifier.lay_out(model, "alexnet")
-    return model
+    return lay_out(model, train_classifier.layout("alexnet", bench.device))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -9,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import sample_data
 import utils
+
+# What is measured on this machine belongs neither into its owner's cache nor from one test run into the next.
+os.environ["TORCH_HOME"] = tempfile.mkdtemp(prefix="torch-home-")
+atexit.register(shutil.rmtree, os.environ["TORCH_HOME"], ignore_errors=True)
 
 pytest.register_assert_rewrite("browsing")  # so that a wait that fails says what was there instead
 
