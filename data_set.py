@@ -1,6 +1,7 @@
 """Data sets of pictures: tables, image-disjoint splits, pairs, and the pictures decoded once.
 
     python data_set.py --data_path data/sample           tables, splits and pairs, in seconds
+    python data_set.py --from FOLDER_OR_CSV --data_path data/own       of anybody's pictures: see own_pictures.py
 
 Written: datasets/data_set_iv.csv (virality.py's table), datasets/image4classification.csv, processed/splits.csv and
 processed/pairs_<mode>_<split>.csv. The data sets follow torchvision.datasets.MNIST: root, split, transform,
@@ -20,11 +21,13 @@ import pandas as pd
 from torch.utils.data import Dataset
 
 import deza2015
+import own_pictures
 import virality
 from decoding.decoder import UnusablePicture, decode
 from pictures.cache import Pictures, load_pictures, processed_folder, report_faults  # noqa: F401  with the tables
+from pictures.left_out import LeftOut
 from pictures.sources import picture_path
-from utils import UserError, print_configuration, read_csv, run_main, write_csv
+from utils import UserError, check_outputs, print_configuration, read_csv, run_main, write_csv
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -80,18 +83,32 @@ def splits_of(
     Where the table has a column `group`, the copies of one picture stay in one split: that of the smallest img_id.
     """
     rule = rule or ("table" if "split" in table else "hash")
-    if rule == "table":
-        if "split" not in table or not table["split"].isin(SPLITS).all():
-            raise UserError(f"--split table: the table needs a column split of {', '.join(SPLITS)} alone")
-        return table["split"].to_numpy(str)
     group = table["group"] if "group" in table else pd.Series(np.nan, table.index)
+    group = group.where(group.notna() & ~group.astype(str).isin(["", "-1"]))
+    if rule == "table":
+        return _own_splits(table, group, seed, folds)
     if rule == "time":
         if first_times is None:
             raise UserError("--split time: the data set has no submissions with times")
         times = pd.Series(first_times, dtype=float)
-        return split_by_time(times.fillna(times.min()).to_numpy(), groups=group.fillna(-1).to_numpy(np.int64))
+        return split_by_time(times.fillna(times.min()).to_numpy(), groups=pd.factorize(group)[0])
     leader = table.groupby(group)["img_id"].transform("min") if group.notna().any() else table["img_id"]
     return split_of(leader.where(group.notna(), table["img_id"]).astype(np.int64), seed, fold, folds)
+
+
+def _own_splits(table: pd.DataFrame, group: pd.Series, seed: int, folds: int) -> np.ndarray:
+    """The column `split`, checked; where it has no image for validation, an eighth of those for training are."""
+    if "split" not in table or not table["split"].isin(SPLITS).all():
+        raise UserError(f"--split table: the table needs a column split of {', '.join(SPLITS)} alone")
+    if folds > 1:
+        raise UserError("--folds: the table's column split says what is tested; --split hash asks for folds")
+    split = table["split"].astype(str)
+    if (torn := split.groupby(group).nunique().gt(1)).any():
+        raise UserError(f"--split table: copies of one picture (group {torn.idxmax()}) stand in more than one split")
+    if (split != "validation").all():
+        chosen = splits_of(table.drop(columns="split"), "hash", seed, 0, 8) == "test"
+        split = split.mask((split == "train") & chosen, "validation")
+    return split.to_numpy(str)
 
 
 def _uniform(part: str, seed: int, img_id: int) -> float:
@@ -205,7 +222,7 @@ class _RedditPictures(Dataset):
         self.root, self.split, self.seed = Path(root), split, seed
         self.transform, self.target_transform = transform, target_transform
         table = read_table(root, name, columns)
-        table = table[split_of(table["img_id"], seed) == split]
+        table = table[splits_of(table, seed=seed) == split]
         there = np.array([picture_path(root, i).is_file() for i in table["img_id"]], dtype=bool)
         self.missing = int((~there).sum())
         self.table = table[there].reset_index(drop=True)
@@ -341,7 +358,7 @@ def load_submissions(data_path: Path) -> tuple[pd.DataFrame, int]:
 
 def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> None:
     """processed/splits.csv and processed/pairs_<mode>_<split>.csv (pair modes 1 to 4)."""
-    table = table.assign(split=split_of(table["img_id"], seed))
+    table = table.assign(split=splits_of(table, seed=seed))
     write_csv(data_path / "processed" / "splits.csv", table[["img_id", "split"]].sort_values("img_id"))
     for split, images in table.groupby("split"):
         ids, v_score = images["img_id"].to_numpy(), images["v_score"].to_numpy()
@@ -353,30 +370,57 @@ def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> N
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", required=True, help="a folder with redditSubmissions.csv.gz or deza2015/")
-    parser.add_argument("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
-    parser.add_argument("--seed", type=int, default=0, help="of splits and pairs")
+    flag = parser.add_argument
+    flag(
+        "--data_path", required=True, help="a folder with redditSubmissions.csv.gz or deza2015/; with --from a new one"
+    )
+    flag("--from", dest="source", metavar="FOLDER_OR_CSV", help="a folder per community, or a CSV of file,score")
+    flag("--left_out", metavar="FILE", help="with --from: write the path of each file that is not used, and why")
+    flag("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
+    flag("--seed", type=int, default=0, help="of splits and pairs")
     return parser.parse_args()
+
+
+def from_pictures(source: str, data_path: Path, left_out_to: str | None, seed: int) -> None:
+    """A data set of anybody's own pictures."""
+    check_outputs({"--left_out": left_out_to}, [source])
+    with LeftOut(left_out_to) as left_out:
+        name, table = own_pictures.make_data_set(source, data_path, left_out)
+    if name == "data_set_iv":
+        write_splits_and_pairs(data_path, read_table(data_path, name, ["v_score"]), seed)
+        print(f"{len(table)} pictures with a score → {data_path / 'datasets' / name}.csv")
+    else:
+        counts = ", ".join(f"{community} {count}" for community, count in table["subreddit"].value_counts().items())
+        print(f"{len(table)} pictures of {table['subreddit'].nunique()} communities ({counts}) → {data_path}")
+    print_splits(splits_of(table, seed=seed))
+    print(left_out)
+
+
+def from_submissions(data_path: Path, min_share: float, seed: int) -> None:
+    """The tables of a data set whose submissions are known."""
+    submissions, malformed = load_submissions(data_path)
+    table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])
+    classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], min_share)
+    write_csv(data_path / "datasets" / "image4classification.csv", classes)
+    write_splits_and_pairs(data_path, table, seed)
+    print(f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score")
+    counts = classes["subreddit"].value_counts()
+    print("five classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    print("  left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
+    print_splits(splits_of(table, seed=seed))
+
+
+def print_splits(split: np.ndarray) -> None:
+    print("splits: " + ", ".join(f"{name} {count}" for name, count in pd.Series(split).value_counts().items()))
 
 
 def main() -> None:
     args = parse_arguments()
     print_configuration(args, "data sets")
-    data_path = Path(args.data_path)
-    submissions, malformed = load_submissions(data_path)
-    table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])
-    classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], args.min_share)
-    write_csv(data_path / "datasets" / "image4classification.csv", classes)
-    write_splits_and_pairs(data_path, table, args.seed)
-    print(f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score")
-    print(
-        "five classes: " + ", ".join(f"{name} {count}" for name, count in classes["subreddit"].value_counts().items())
-    )
-    print("  left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
-    print(
-        "splits: "
-        + ", ".join(f"{s} {n}" for s, n in pd.Series(split_of(table["img_id"], args.seed)).value_counts().items())
-    )
+    if args.source:
+        from_pictures(args.source, Path(args.data_path), args.left_out, args.seed)
+    else:
+        from_submissions(Path(args.data_path), args.min_share, args.seed)
 
 
 if __name__ == "__main__":

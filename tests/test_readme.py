@@ -46,6 +46,10 @@ def trained(sample, tmp_path_factory) -> Path:
     done = run_here(*words.split(), "--save_dir", folder / "run")
     assert done.returncode == 0, done.stderr
     paths = sorted((folder / "data" / "images").glob("*.jpg"))
+    for number, path in enumerate(paths[:12]):  # a folder per community
+        community = folder / "photos" / ("indoors", "outdoors")[number % 2]
+        community.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, community / f"DSC_{number}.JPG")
     pd.DataFrame({"path": paths, "score": range(len(paths))}).to_csv(folder / "ranks.csv", index=False)
     return folder
 
@@ -81,6 +85,7 @@ def test_a_verb_of_the_readme_is_one_of_the_script(command):
 def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
     """The command's words, its data set and run replaced by small ones, and what it writes put aside."""
     places = {"FOLDER": "data/images", "D": "data", "scenes": "data", "data/sample": "data", "RUN": "run"}
+    places |= {"PHOTOS": "photos", "OWN": "own"}
     places |= {"outputs/sample/siamese_1": "run", "data/reddit/deza2015": "data", "data/reddit": "data"}
     words = shlex.split(command)
     for name, place in places.items():
