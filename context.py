@@ -119,14 +119,19 @@ def published_figures(folder: Path) -> dict[str, Share]:
     return found
 
 
-def context_on_pairs(data_path: str | Path, img_ids: np.ndarray, pairs: np.ndarray) -> dict[str, Share]:
+def context_on_pairs(
+    data_path: str | Path, img_ids: np.ndarray, pairs: np.ndarray, targets: np.ndarray | None = None
+) -> dict[str, Share]:
     """What clock, community and both reach on a ranker's test pairs, without its pictures.
 
     `img_ids` (n,) are the test images and `pairs` (m, 2) positions in them (of more than MOST_PAIRS so many are drawn).
-    Returns clock, community and context (both), each {"value", "low", "high", "n"}: shares, 0 to 1, of the pairs of
-    unequal V that are ordered rightly. What is learned is learned from the images that are not in `img_ids`, and is
-    missing where these are too few. Empty where the data set has no posts with times.
+    Returns clock, community and context (both), each {"value", "low", "high", "n"}: shares, 0 to 1, of the pairs that
+    are ordered as their `targets` (m,) say, by default as V does. What is learned is learned from the images that are
+    not in `img_ids`, and is missing where these are too few. Empty where the data set has no virality scores or no
+    posts with times.
     """
+    if not (deza2015.is_folder(data_path) or (Path(data_path) / "datasets" / "data_set_iv.csv").is_file()):
+        return {}
     table = read_label(data_path)
     posts = read_posts(data_path, table)
     if posts is None:
@@ -134,18 +139,20 @@ def context_on_pairs(data_path: str | Path, img_ids: np.ndarray, pairs: np.ndarr
     images = describe_images(table, posts)
     rows = pd.Index(images["img_id"]).get_indexer(np.asarray(img_ids))
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+    if ordered := targets is not None:  # the more viral image first
+        pairs = np.where(np.asarray(targets)[:, None] < 0.5, pairs[:, ::-1], pairs)[np.asarray(targets) != 0.5]
     if len(pairs) > MOST_PAIRS:
         pairs = np.random.default_rng(0).choice(pairs, MOST_PAIRS, replace=False)
     pairs = rows[pairs]
     pairs = pairs[(pairs >= 0).all(axis=1)]
     v_score = images["v_score"].to_numpy(np.float64)
     test = images["unit"].isin(images["unit"].iloc[rows[rows >= 0]]).to_numpy()
-    found = {"clock": pair_share(-images["time"].to_numpy(np.float64), v_score, pairs)}
+    found = {"clock": pair_share(-images["time"].to_numpy(np.float64), v_score, pairs, ordered)}
     if (~test).sum() >= FEWEST:
         for method in ("community", "context"):
             scores = np.zeros(len(images))
             scores[test] = learned_from_others(images, method, v_score, test)
-            found[method] = pair_share(scores, v_score, pairs)
+            found[method] = pair_share(scores, v_score, pairs, ordered)
     return found
 
 

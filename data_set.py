@@ -31,7 +31,8 @@ from utils import UserError, check_outputs, print_configuration, read_csv, run_m
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
-PAIR_MODES = ("1", "2", "3", "4", "deza", "all", "controlled")
+PAIR_MODES = ("1", "2", "3", "4", "deza", "all", "controlled", "file")
+DRAWN = ("1", "2", "3", "4", "all")  # the modes whose pairs are drawn from the images' virality
 MOST = 250  # Deza & Parikh 2015 take the 250 most and least viral images
 CLASSES = ("WTF", "atheism", "aww", "funny", "gaming")  # the five-class task; a label is the place in this list
 
@@ -312,6 +313,8 @@ class Reddit_Img_Pair(_RedditPictures):
 def check_pair_mode(pair_mode: str | int) -> str:
     if str(pair_mode) not in PAIR_MODES:
         raise UserError(f"pair mode {pair_mode!r} is none of {', '.join(PAIR_MODES)}")
+    if str(pair_mode) not in DRAWN:
+        raise UserError(f"pair mode {pair_mode!r}: its pairs are read by a training; drawn are {', '.join(DRAWN)}")
     return str(pair_mode)
 
 

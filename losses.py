@@ -13,14 +13,15 @@ from torch.nn import functional as F
 import distributed
 
 
-def ranknet_loss(score_1: Tensor, score_2: Tensor, target: Tensor) -> Tensor:
+def ranknet_loss(score_1: Tensor, score_2: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """RankNet's cross entropy (Burges et al. 2005): mean over pairs of −t·log P − (1−t)·log(1−P), P = σ(r1 − r2).
 
-    Shapes (n,). Computed from the difference itself, never from exp of it: exact for differences of any size, and in
-    fp32 whatever the scores' type.
+    Shapes (n,); each pair's term is multiplied by its `weight`, where there is one. Computed from the difference
+    itself, never from exp of it: exact for differences of any size, and in fp32 whatever the scores' type.
     """
     difference = score_1.float() - score_2.float()
-    return F.binary_cross_entropy_with_logits(difference, target.to(difference))
+    weight = None if weight is None else weight.to(difference)
+    return F.binary_cross_entropy_with_logits(difference, target.to(difference), weight)
 
 
 def all_pairs_loss(scores: Tensor, v_score: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pandas as pd
 
 import deza2015
 import metrics
+import pair_file
 from data_set import targets_of
 from utils import UserError, read_csv, read_json
 
@@ -32,14 +33,14 @@ def compare_runs(runs: list[str]) -> list[dict[str, float]]:
         raise UserError(f"{' and '.join(runs)} were tested on different virality scores of the same pictures")
     v_score = virality.first()
     scores = [np.stack([each["score"].reindex(v_score.index) for each in table.values()]) for table in tables]
-    pairs = _published_test_pairs(Path(runs[0]) / next(iter(tables[0])), v_score)
+    mode, pairs = _listed_test_pairs(Path(runs[0]) / next(iter(tables[0])), v_score)
     try:
         found = metrics.compare_rankers(scores, v_score.to_numpy(), pairs)
     except ValueError as error:
         raise UserError(f"--compare {' '.join(runs)}: {error}") from error
     for row in found:
         print("\n".join(comparison_lines(row, runs[row["a"]], runs[row["b"]], len(found))))
-        if pairs is not None and row["seeds"] == 1:  # no picture is in two of these
+        if mode == "deza" and row["seeds"] == 1:  # no picture is in two of these
             print(f"  McNemar's exact p {metrics.mcnemar(scores[row['a']][0], scores[row['b']][0], pairs)['p']:.2g}")
     scope = "; true of other pictures, but of these trainings alone (for new ones compare runs of --seeds)"
     if (seeds := found[0]["seeds"]) > 1:
@@ -69,13 +70,19 @@ def _test_scores(run: Path) -> dict[str, pd.DataFrame]:
     return {name: table.set_index("img_id") for name, table in tables.items()}
 
 
-def _published_test_pairs(run: Path, v_score: pd.Series) -> metrics.PairList | None:
-    """The published test pairs, as places in `v_score` (by img_id), of a run in pair mode deza; else None."""
+def _listed_test_pairs(run: Path, v_score: pd.Series) -> tuple[str | None, metrics.PairList | None]:
+    """A run's pair mode and, in modes deza and file, the test pairs as places in `v_score` (by img_id)."""
     config = read_json(run / "config.json") if (run / "config.json").is_file() else {}
-    if config.get("pair_mode") != "deza":
-        return None
+    mode = config.get("pair_mode")
+    if mode == "file":  # no picture of a test pair is in a pair of another split
+        made = pair_file.read_pair_file(config["data_path"])
+        made = made[made[["img_id_1", "img_id_2"]].isin(v_score.index).all(axis=1)]
+        places = np.stack([v_score.index.get_indexer(made[side]) for side in ("img_id_1", "img_id_2")], axis=1)
+        return mode, metrics.PairList(places, made["target"].to_numpy(), made["weight"].to_numpy())
+    if mode != "deza":
+        return mode, None
     pairs = deza2015.read_pairs(Path(config["data_path"]) / "deza2015")
     ids = pairs.loc[pairs["top"], ["img_id_viral", "img_id_other"]].to_numpy()
     places = v_score.index.get_indexer(ids.ravel()).reshape(-1, 2)
     places = places[(places >= 0).all(axis=1)]
-    return metrics.PairList(places, targets_of(v_score.to_numpy(), places))
+    return mode, metrics.PairList(places, targets_of(v_score.to_numpy(), places))

@@ -101,10 +101,11 @@ def draw_ranker(
     save(figure, "ranked_strip.png")
     shown = data.pairs["test"]
     if shown is None:
-        shown = data_set.draw_pairs(table["v_score"].to_numpy(), pair_mode, 0)
-    shown = shown[np.random.default_rng(0).permutation(len(shown))[:8]]
-    first, second = table.iloc[shown[:, 0]], table.iloc[shown[:, 1]]
-    targets = data_set.targets_of(table["v_score"].to_numpy(), shown)
+        drawn = data_set.draw_pairs(table["v_score"].to_numpy(), pair_mode, 0)
+        shown = metrics.PairList(drawn, data_set.targets_of(table["v_score"].to_numpy(), drawn))
+    some = np.random.default_rng(0).permutation(len(shown.places))[:8]
+    first, second = (table.iloc[side] for side in shown.places[some].T)
+    targets = shown.targets[some]
     figure = visualisation.pairs(
         *(pictures(side["img_id"]) for side in (first, second)),
         *(side["score"].to_numpy() for side in (first, second)),

@@ -51,6 +51,8 @@ from utils import (
     write_text,
 )
 
+Batch = tuple[np.ndarray, Tensor | None, Tensor | None]  # positions of pictures; targets and weights of their pairs
+
 
 # --- the model and its step -----------------------------------------------------------------------------------------
 def build_optimiser(model: SiameseNet, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
@@ -91,27 +93,32 @@ def freeze(
 
 
 def draw_batches(
-    v_score: np.ndarray, pair_mode: str, batch_size: int, seed: int, published: np.ndarray | None = None
-) -> list[tuple[np.ndarray, Tensor | None]]:
-    """One epoch's batches: positions of pictures, and for pair modes the targets of first half against second half.
+    v_score: np.ndarray, pair_mode: str, batch_size: int, seed: int, listed: metrics.PairList | None = None
+) -> list[Batch]:
+    """One epoch's batches: positions of pictures, and for pair modes the targets of first half against second half and
+    their weights, of mean 1 over all.
 
-    `published` (m, 2) are the pairs of mode deza; the other modes draw their own, by `seed`.
+    `listed` are the pairs of modes deza, controlled and file; the other modes draw their own, by `seed`.
     """
     if pair_mode == "all":
         order = torch.randperm(len(v_score)).numpy()
-        return [(rows, None) for rows in np.array_split(order, max(1, round(len(order) / batch_size)))]
-    pairs = data_set.draw_pairs(v_score, pair_mode, seed) if published is None else published
-    pairs = pairs[torch.randperm(len(pairs)).numpy()]
-    targets = torch.from_numpy(data_set.targets_of(v_score, pairs))
+        return [(rows, None, None) for rows in np.array_split(order, max(1, round(len(order) / batch_size)))]
+    if listed is None:
+        drawn = data_set.draw_pairs(v_score, pair_mode, seed)
+        listed = metrics.PairList(drawn, data_set.targets_of(v_score, drawn))
+    order = torch.randperm(len(listed.places))
+    pairs, targets = listed.places[order.numpy()], torch.from_numpy(listed.targets).float()[order]
+    weights = None if listed.weights is None else torch.from_numpy(listed.weights / listed.weights.mean())[order]
     parts = np.array_split(np.arange(len(pairs)), max(1, round(len(pairs) / batch_size)))
-    return [(np.concatenate([pairs[part, 0], pairs[part, 1]]), targets[part]) for part in parts]
+    of_part = lambda values, part: None if values is None else values[part]  # noqa: E731
+    return [(np.concatenate([pairs[part, 0], pairs[part, 1]]), targets[part], of_part(weights, part)) for part in parts]
 
 
-def ranking_loss(scores: Tensor, v_score: Tensor, targets: Tensor | None) -> Tensor:
+def ranking_loss(scores: Tensor, v_score: Tensor, targets: Tensor | None, weights: Tensor | None = None) -> Tensor:
     """Over every pair of a batch, or with targets over first half against second half."""
     if targets is None:
         return losses.all_pairs_loss(scores, v_score)
-    return losses.ranknet_loss(*scores.chunk(2), targets)
+    return losses.ranknet_loss(*scores.chunk(2), targets, weights)
 
 
 def train_one_epoch(
@@ -119,7 +126,7 @@ def train_one_epoch(
     pictures: Pictures,
     rows: np.ndarray,
     v_score: np.ndarray,
-    batches: list[tuple[np.ndarray, Tensor | None]],
+    batches: list[Batch],
     optimiser: torch.optim.Optimizer,
     scheduler: Any,
     *,
@@ -138,15 +145,15 @@ def train_one_epoch(
     device = next(model.parameters()).device
     start, seen, total = time.perf_counter(), 0, torch.zeros((), device=device)
     score = distributed.spread(model.score, compile)
-    for places, targets in tqdm(batches, label, leave=False, disable=None):
+    for places, *pairs in tqdm(batches, label, leave=False, disable=None):
         batch = transforms.to_device(pictures.batch(rows[distributed.begin(places)]), device)
         batch = transforms.AUGMENTATIONS[augment](batch, image_size)
         value = transforms.to_device(torch.from_numpy(v_score[places]), device)
-        targets = None if targets is None else transforms.to_device(targets, device)
+        pairs = [None if part is None else transforms.to_device(part, device) for part in pairs]
         with autocast(device, amp):
             scores, _, glimpse = score(batch)
-        loss = ranking_loss(distributed.gather(scores), value, targets)
-        both = loss if glimpse is None else loss + ranking_loss(distributed.gather(glimpse), value, targets)
+        loss = ranking_loss(distributed.gather(scores), value, *pairs)
+        both = loss if glimpse is None else loss + ranking_loss(distributed.gather(glimpse), value, *pairs)
         optimiser.zero_grad(set_to_none=True)
         both.backward()
         if clip_norm:
@@ -287,8 +294,8 @@ def fit(
     batch_norm, weights = weights == "none", "none" if resumed else weights
     model = SiameseNet(model_name, model_type, weights, recipe, image_size, batch_norm).to(device)
     freeze(model, freeze_ranknet, freeze_locnet, locnet)
-    rows, v_score, published = data.rows["train"], data.v_score[data.rows["train"]], data.pairs["train"]
-    draw = functools.partial(draw_batches, v_score, pair_mode, batch_size, published=published)
+    rows, v_score, listed = data.rows["train"], data.v_score[data.rows["train"]], data.pairs["train"]
+    draw = functools.partial(draw_batches, v_score, pair_mode, batch_size, listed=listed)
     train_some = functools.partial(
         train_one_epoch, pictures=data.pictures, rows=rows, v_score=v_score, image_size=image_size, augment=augment,
         clip_norm=recipe.clip_norm,
@@ -366,7 +373,7 @@ def finish(
         "validation_pair_accuracy": state["history"][best["epoch"] - 1]["val_pair_accuracy"],
         "test": test | run_results.look_metrics(windows, data, rows, pairs),
         "calibration": calibration.calibration_metrics(scores, v_score, pairs, temperature),
-        "context": context_on_pairs(data_path, data.pictures.img_ids[rows], metrics.write_out(v_score, pairs).places),
+        "context": context_on_pairs(data_path, data.pictures.img_ids[rows], *metrics.write_out(v_score, pairs)[:2]),
         "pictures_left_out": len(data.pictures.faults),
         "left_out": data.pictures.faults["fault"].value_counts().to_dict(),
         "survivors": read_survivors(data_path),

@@ -11,6 +11,7 @@ import pandas as pd
 
 import data_set
 import deza2015
+import pair_file
 import timeline
 import transforms
 from data_set import Pictures
@@ -24,7 +25,7 @@ from utils import UserError, read_csv, read_json
 class RankingData:
     """Pictures, their virality (n,) and the rows of each split.
 
-    `pairs` holds, in pair modes deza and controlled, each split's pairs (m, 2) as positions in its rows; else None for
+    `pairs` holds, in pair modes deza, controlled and file, each split's pairs as places in its rows; else None for
     each. `truth` has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a
     truth.csv.
     """
@@ -32,7 +33,7 @@ class RankingData:
     pictures: Pictures
     v_score: np.ndarray
     rows: dict[str, np.ndarray]
-    pairs: dict[str, np.ndarray | None]
+    pairs: dict[str, PairList | None]
     truth: pd.DataFrame | None
 
 
@@ -52,31 +53,98 @@ def load_ranking(
 ) -> RankingData:
     """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
 
-    Raises UserError where a split holds no pair.
+    Raises UserError where a split holds no pair. In pair mode file a data set may have no virality scores: how far each
+    picture was preferred in its pairs stands for them.
     """
     if image_size < 64:
         raise UserError(f"--image_size {image_size}: AlexNet needs at least 64 pixels")
-    if pair_mode == "deza" and folds > 1:
-        raise UserError("--folds: pair mode deza has its published test pairs")
-    table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
+    table, made = read_ranking(data_path, pair_mode)
     side = transforms.stored_side(image_size)
     pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
     data_set.report_faults(pictures, data_path, left_out)
-    v_score = table.set_index("img_id").loc[pictures.img_ids, "v_score"].to_numpy(np.float64)
-    published: dict[str, np.ndarray | None] = dict.fromkeys(data_set.SPLITS)
-    if pair_mode == "deza":
-        rows, published = split_published(data_path, pictures, seed)
+    return split_ranking(data_path, table, made, pictures, pair_mode, split, seed, fold, folds)
+
+
+def read_ranking(data_path: str | Path, pair_mode: str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The table of the images to rank, with v_score; and in pair mode file the pairs of pairs.csv."""
+    if pair_mode != "file":
+        return data_set.read_table(data_path, "data_set_iv", ["v_score"]), None
+    if not (Path(data_path) / "datasets" / "data_set_iv.csv").is_file():
+        made = pair_file.read_pair_file(data_path)
+        return pair_file.preference(made).rename("v_score").reset_index(), made
+    table = data_set.read_table(data_path, "data_set_iv", ["v_score"])
+    made = pair_file.read_pair_file(data_path, known=table["img_id"])
+    return table[table["img_id"].isin(made[["img_id_1", "img_id_2"]].stack())].reset_index(drop=True), made
+
+
+def split_ranking(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    made: pd.DataFrame | None,
+    pictures: Pictures,
+    pair_mode: str,
+    split: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+) -> RankingData:
+    """The `pictures` (or what stands for them: `img_ids` is read) of `table`, split; see `load_ranking`."""
+    if pair_mode == "deza" and folds > 1:
+        raise UserError("--folds: pair mode deza has its published test pairs")
+    img_ids = pictures.img_ids
+    v_score = table.set_index("img_id").loc[img_ids, "v_score"].to_numpy(np.float64)
+    pairs: dict[str, PairList | None] = dict.fromkeys(data_set.SPLITS)
+    if pair_mode == "file":
+        rows, pairs = split_file(data_path, table, made, img_ids, split, seed, fold, folds)
+    elif pair_mode == "deza":
+        rows, listed = split_published(data_path, pictures, seed)
+        pairs = with_targets(listed, rows, v_score)
     else:
-        rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
+        rows = rows_of_splits(data_path, table, img_ids, split, seed, fold, folds)
     if pair_mode == "controlled":
-        published = controlled_in_splits(data_path, table, pictures.img_ids, v_score, rows, seed)
+        listed = controlled_in_splits(data_path, table, img_ids, v_score, rows, seed)
+        pairs = with_targets(listed, rows, v_score)
     for name, part in rows.items():
-        if len(np.unique(v_score[part])) < 2:
+        values = v_score[part] if pairs[name] is None else np.append(pairs[name].targets, 0.5)
+        if len(np.unique(values)) < 2:
             raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and no pair of them")
     path, truth = Path(data_path) / "datasets" / "truth.csv", None
     if path.is_file():
-        truth = read_csv(path, ["img_id", "latent", "x", "y", "w", "h"]).set_index("img_id").reindex(pictures.img_ids)
-    return RankingData(pictures, v_score, rows, published, truth)
+        truth = read_csv(path, ["img_id", "latent", "x", "y", "w", "h"]).set_index("img_id").reindex(img_ids)
+    return RankingData(pictures, v_score, rows, pairs, truth)
+
+
+def with_targets(
+    listed: dict[str, np.ndarray], rows: dict[str, np.ndarray], v_score: np.ndarray
+) -> dict[str, PairList]:
+    """Each split's pairs (m, 2), places in its rows, with the targets that virality gives them."""
+    return {name: PairList(part, data_set.targets_of(v_score[rows[name]], part)) for name, part in listed.items()}
+
+
+def split_file(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    made: pd.DataFrame,
+    img_ids: np.ndarray,
+    rule: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+) -> tuple[dict[str, np.ndarray], dict[str, PairList]]:
+    """Each split's rows and pairs of pairs.csv, by its column split or, by `rule`, as any images are split."""
+    images = None
+    if rule in ("hash", "time"):
+        made = made.drop(columns="split", errors="ignore")
+    if "split" not in made and (rule in ("table", "time") or "group" in table or (rule is None and "split" in table)):
+        ids = table["img_id"].to_numpy()
+        images = pd.Series(split_of_images(data_path, table, ids, rule, seed, fold, folds), ids)
+    made = pair_file.split_pairs(made, images, seed, fold, folds)
+    there = made[["img_id_1", "img_id_2"]].isin(img_ids).all(axis=1)
+    if not there.all():
+        print(f"{there.sum()} of {len(made)} pairs have both pictures", flush=True)
+    of_split = {name: made[there & (made["split"] == name)] for name in data_set.SPLITS}
+    found = {name: pair_file.pairs_of_rows(part, img_ids) for name, part in of_split.items()}
+    return {name: rows for name, (rows, _) in found.items()}, {name: pairs for name, (_, pairs) in found.items()}
 
 
 def split_published(
@@ -120,11 +188,9 @@ def controlled_in_splits(
     return pairs
 
 
-def mode_pairs(v_score: np.ndarray, pair_mode: str, listed: np.ndarray | None = None) -> Pairs:
-    """The pairs that a mode could draw from these images; those `listed` (m, 2) in modes deza and controlled."""
-    if listed is None:
-        return PairSets(*data_set.pair_sets(v_score, pair_mode))
-    return PairList(listed, data_set.targets_of(v_score, listed))
+def mode_pairs(v_score: np.ndarray, pair_mode: str, listed: PairList | None = None) -> Pairs:
+    """The pairs that a mode could draw from these images; those `listed` in modes deza, controlled and file."""
+    return PairSets(*data_set.pair_sets(v_score, pair_mode)) if listed is None else listed
 
 
 # --- classification -------------------------------------------------------------------------------------------------
@@ -191,12 +257,25 @@ def rows_of_splits(
     folds: int,
 ) -> dict[str, np.ndarray]:
     """The places in `img_ids` of each split, by the rule of `data_set.splits_of`."""
+    split = split_of_images(data_path, table, img_ids, rule, seed, fold, folds)
+    return {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+
+
+def split_of_images(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    img_ids: np.ndarray,
+    rule: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+) -> np.ndarray:
+    """The split of each of the `img_ids`, by the rule of `data_set.splits_of`."""
     first_times = None
     if rule == "time" and (posts := timeline.read_posts(data_path, table)) is not None:
         first_times = timeline.first_posts(posts).reindex(img_ids)["time"].to_numpy()
     kept = table.set_index("img_id").loc[img_ids].reset_index()
-    split = data_set.splits_of(kept, rule, seed, fold, folds, first_times)
-    return {name: np.flatnonzero(split == name) for name in data_set.SPLITS}
+    return data_set.splits_of(kept, rule, seed, fold, folds, first_times)
 
 
 # --- where the pictures come from -----------------------------------------------------------------------------------

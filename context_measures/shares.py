@@ -32,15 +32,16 @@ class Counts(NamedTuple):
         return Counts(self.right - other.right, self.pairs - other.pairs, self.ties - other.ties)
 
 
-def pair_share(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray) -> Share:
-    """The share of `pairs` (m, 2: positions of images) that the scores order as V does; equal V makes no pair."""
-    return interval(counts_of(scores, v_score, pairs))
+def pair_share(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray, ordered: bool = False) -> Share:
+    """The share of `pairs` (m, 2: positions of images) that the scores order as V does; equal V makes no pair. Pairs
+    that are `ordered` have the more viral image first, whatever V says."""
+    return interval(counts_of(scores, v_score, pairs, ordered))
 
 
-def counts_of(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray) -> Counts:
-    """The counts of `pairs` (m, 2: positions of images); those of equal V are left out."""
+def counts_of(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray, ordered: bool = False) -> Counts:
+    """The counts of `pairs` (m, 2: positions of images); those of equal V are left out, unless they are `ordered`."""
     first, second = np.asarray(pairs, np.int64).reshape(-1, 2).T
-    truth = np.sign(v_score[first] - v_score[second])
+    truth = np.ones(len(first)) if ordered else np.sign(v_score[first] - v_score[second])
     first, second, truth = first[truth != 0], second[truth != 0], truth[truth != 0]
     right = (np.sign(scores[first] - scores[second]) * truth + 1) / 2
     n = len(scores)

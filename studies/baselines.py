@@ -224,9 +224,10 @@ def train_pair_svm(
     for name in ("train", "validation"):
         pairs = data.pairs[name]
         if pairs is None:
-            pairs = data_set.draw_pairs(v_score[name], pair_mode, seed)
-        pairs = np.random.default_rng(seed).permutation(pairs)[:MOST_PAIRS]
-        parts[name] = (features[data.rows[name]], pairs, data_set.targets_of(v_score[name], pairs))
+            drawn = data_set.draw_pairs(v_score[name], pair_mode, seed)
+            pairs = metrics.PairList(drawn, data_set.targets_of(v_score[name], drawn))
+        some = np.random.default_rng(seed).permutation(len(pairs.places))[:MOST_PAIRS]
+        parts[name] = (features[data.rows[name]], pairs.places[some], pairs.targets[some])
     start = time.perf_counter()
     svm, setting, accuracy = fit_pair_svm(parts["train"], parts["validation"], seed)
     seconds = time.perf_counter() - start
