@@ -7,8 +7,9 @@ Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files
 known from its publication is kept apart, in unverified/. Pictures: those of datasets/manifest.csv
 (img_id,img_link[,reddit_id][,sha256]) → images/<img_id>.jpg. The manifest is written from Deza & Parikh's table, or
 from a table of anybody's submissions, submissions.csv.gz (columns url, subreddit), where that lies in the folder: a
-picture a row, however many posts link to it and in whatever form; its img_id is a number of its address. A folder with
-such a table, or with a manifest and no deza2015/, is a data set of your own, for which no metadata is fetched.
+picture a row, however many posts link to it and in whatever form; its img_id is its image_id or, without one, a number
+of its address. Where no row has an address, the pictures are those that lie in images/ already. A folder with such a
+table, or with a manifest and no deza2015/, is a data set of your own, for which no metadata is fetched.
 
 For each picture a chain of addresses is tried: its img_link (`link`; of a page of Imgur's the picture behind it,
 `imgur`, and of an album the first; of a preview of Reddit's first its `original`); what its Reddit posts (`post`) link
@@ -40,6 +41,7 @@ import argparse
 import hashlib
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -47,12 +49,13 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from fetching.addresses import Services, addresses_of, archived, img_id_of, post_address
+from fetching.addresses import Services, addresses_of, archived, post_address
 from fetching.hosts import Limits, Task, parts_of
 from fetching.ledger import AGAIN, COLUMNS, FORBIDDEN, KEPT, STATUSES, Ledger, natural
 from fetching.request import Client
 from fetching.workers import Run, download
 from locks import alone
+from reading.manifest import manifest_of, read_pictures
 from utils import UserError, at_least, print_configuration, read_csv, run_main, sha256, write_csv, write_json
 
 SNAP_FILE = "redditSubmissions.csv.gz"
@@ -126,46 +129,24 @@ def write_manifest(data_path: Path) -> None:
     write_csv(data_path / MANIFEST, table[["img_id", "img_link", "reddit_id"]])
 
 
-def manifest_of_submissions(path: Path) -> pd.DataFrame:
-    """The pictures that a table of submissions links to, in its order: img_id, img_link (of its forms the one with the
-    most addresses), submissions (how many link to it). Says how many rows have no address."""
-    table = read_submissions(path)
-    links = table["url"].value_counts(sort=False).rename_axis("img_link").reset_index(name="submissions")
-    links = links[links["img_link"].str.strip() != ""]
-    if links.empty:
-        raise UserError(f"{path}: no row has an address in its column url")
-    links["img_id"] = links["img_link"].map(img_id_of)
-    counts = links.groupby("img_id", sort=False)["submissions"].sum()
-    several = links["img_link"].where(links["img_id"].duplicated(keep=False))
-    addresses = several.map(lambda link: -len(addresses_of(link, Services())), na_action="ignore")
-    best = (
-        links.loc[addresses.sort_values(kind="stable").index].drop_duplicates("img_id").set_index("img_id")["img_link"]
-    )
-    manifest = pd.DataFrame({"img_link": best.loc[counts.index], "submissions": counts}).reset_index()
-    without = len(table) - int(counts.sum())
-    print(f"{len(table)} rows in {path} link to {len(manifest)} pictures" + (f"; {without} to none" if without else ""))
-    return manifest[["img_id", "img_link", "submissions"]]
-
-
-def read_submissions(path: Path) -> pd.DataFrame:
-    """A table of submissions' columns url and subreddit, as text."""
-    columns = ["url", "subreddit"]
-    return read_csv(path, columns, dtype=str, keep_default_na=False, usecols=lambda name: name in columns)
-
-
 def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:
     """The pictures to have: those of the manifest, or of the table of submissions, from which it is written then."""
     path, submissions = data_path / MANIFEST, data_path / SUBMISSIONS
     manifest = read_manifest(path) if path.exists() else None
     if not submissions.exists() or (data_path / "deza2015").exists():
         return read_manifest(path) if manifest is None else manifest
-    if manifest is not None and (manifest["img_link"].map(img_id_of) != manifest["img_id"]).any():
+    if manifest is not None and "submissions" not in manifest:
         print(f"{path} was not written from {submissions}: it is followed, and the table is not")
         return manifest
-    found = manifest_of_submissions(submissions)
-    if write:
+    found = manifest_of(submissions)
+    if write and has_links(found):
         write_csv(path, found)
     return found.assign(reddit_id="", sha256="")
+
+
+def has_links(pictures: pd.DataFrame) -> bool:
+    """Is there anything to ask for? A table of pictures that are at hand may have no addresses."""
+    return bool((pictures["img_link"] != "").any())
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -205,9 +186,8 @@ def submitted_to(data_path: Path) -> tuple[pd.Series, pd.Series]:
         img_ids = table.set_index("SNAP_id")["img_id"].astype(int).astype(str)
         return submissions["image_id"].map(img_ids), submissions["subreddit"]
     if path.exists():
-        submissions = read_submissions(path)
-        names = {link: img_id_of(link) for link in submissions["url"].unique()}
-        return submissions["url"].map(names), submissions["subreddit"]
+        rows = read_pictures(path)
+        return rows["img_id"], rows["subreddit"]
     raise UserError(f"--subreddits: {folder}, which says where pictures were submitted, is not here")
 
 
@@ -287,14 +267,27 @@ def write_survivors(data_path: Path, manifest: pd.DataFrame, ledger: Ledger) -> 
     """survivors.json: how many of the manifest's pictures are here, which, and what became of the others."""
     here = sorted((img_id for img_id in manifest["img_id"] if ledger.kept(img_id)), key=natural)
     counts = Counter(ledger.rows.get(img_id, {}).get("status", "not_tried") for img_id in manifest["img_id"])
-    survivors = {
-        "expected": len(manifest),
-        "survivors": len(here),
-        "sha256": hashlib.sha256("".join(f"{img_id}\n" for img_id in here).encode()).hexdigest(),
-        "statuses": {status: counts[status] for status in (*STATUSES, "not_tried")},
-    }
+    survivors = summary(here, len(manifest), {status: counts[status] for status in (*STATUSES, "not_tried")})
     write_json(data_path / "survivors.json", survivors)
     return survivors
+
+
+def summary(here: list[str], expected: int, statuses: Mapping[str, int]) -> dict[str, Any]:
+    """What survivors.json says of the pictures that are here."""
+    digest = hashlib.sha256("".join(f"{img_id}\n" for img_id in here).encode()).hexdigest()
+    return {"expected": expected, "survivors": len(here), "sha256": digest, "statuses": dict(statuses)}
+
+
+def take_what_is_here(data_path: Path, pictures: pd.DataFrame) -> None:
+    """Of pictures without an address, say how many lie in images/ already, and write survivors.json."""
+    here = sorted((i for i in pictures["img_id"] if (data_path / "images" / f"{i}.jpg").is_file()), key=natural)
+    if not here:
+        raise UserError(f"{data_path / SUBMISSIONS}: no row has an address in its column url, and "
+                        f"{data_path / 'images'} holds none of its pictures (<image_id>.jpg)")  # fmt: skip
+    print(f"no address in {data_path / SUBMISSIONS}: nobody is asked")
+    survivors = summary(here, len(pictures), Counter(at_hand=len(here), missing=len(pictures) - len(here)))
+    write_json(data_path / "survivors.json", survivors)
+    print(f"{len(here)} of {len(pictures)} pictures are here: {data_path / 'survivors.json'}")
 
 
 def status_table(ledger: Ledger, img_ids: pd.Series) -> str:
@@ -337,6 +330,7 @@ def dry_run(
         print(f"would write {path} from Deza & Parikh's table, and fetch its pictures (10,078 in all)")
         return
     pictures = choose(pictures_of(data_path, write=False), data_path, subreddits, num_images)
+    pictures = pictures[pictures["img_link"] != ""]
     ledger = Ledger(data_path / "images")
     todo = [picture_task(picture, services, 1, False) for picture in to_do(pictures, ledger, retry)]
     hosts = Counter(parts_of(task.first_address()).netloc for task in todo)
@@ -419,7 +413,9 @@ def main() -> int:
                 again = not fetch_metadata(run, args.workers)
                 if not again:
                     manifest = pictures_of(data_path)
-                    if not args.metadata_only:
+                    if not has_links(manifest):
+                        take_what_is_here(data_path, manifest)
+                    elif not args.metadata_only:
                         chosen = (args.retry, args.num_images, args.subreddits)
                         again = fetch_pictures(run, manifest, args.workers, args.posts, *chosen)
             return int(again or bool(run.lacking))

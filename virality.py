@@ -32,8 +32,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from reading.links import img_ids
-from reading.tables import Layout, csv_records, in_seconds, split_line, whole_numbers
+from reading.links import picture_ids
+from reading.tables import Layout, csv_records, in_seconds, split_line
 from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
 
 # SNAP's header, in SNAP's order.
@@ -60,7 +60,7 @@ def read_submissions(path: str | Path, timed: bool = False) -> tuple[pd.DataFram
     Returns the submissions (img_id, image_id, subreddit as a category, hour 0..23, score, comments; SNAP's in the
     file's order, others in that of time), and the malformed lines (line from 1, reason, text). In SNAP's file img_id k
     is the k-th distinct image, from 1, in order of first appearance; otherwise it is the image_id if that is a whole
-    number, or else a number of the picture's address (links.img_ids).
+    number, or else a number of the picture's address (links.picture_ids).
     With `timed`, also time (seconds since 1970) and title.
     `.attrs` of the first says whether the file is SNAP's (`snap`), of the second how many lines are `blank`, and how
     many `continued`: the further lines of submissions that take several. Raises UserError for a file that is missing,
@@ -123,7 +123,6 @@ def _snap_columns(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
-    link = pl.when(pl.col("url") != "").then("url").otherwise("reddit_id")
     hour = pl.coalesce(_hour("localtime"), _hour("unixtime")) if "localtime" in rows.columns else _hour("unixtime")
     return rows.select(
         "image_id",
@@ -132,7 +131,8 @@ def _own_columns(rows: pl.DataFrame) -> pl.DataFrame:
         "score",
         pl.col("comments").fill_null(0),
         in_seconds(pl.col("unixtime")).alias("unixtime"),
-        link=link,
+        "reddit_id",
+        link="url",
     )
 
 
@@ -145,13 +145,9 @@ def _hour(name: str) -> pl.Expr:
 
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
     """A table of submissions.py in the order of time, with image_id and img_id as numbers."""
-    table = table.sort("unixtime", maintain_order=True).drop("unixtime").with_row_index("row")
-    given = whole_numbers(table["image_id"])
-    name = "name:" + pl.col("image_id")  # an image_id that is no number; without an address the post, or the row
-    own = pl.when(pl.col("link") != "").then("link").otherwise("row:" + pl.col("row").cast(pl.String))
-    known_by = table.filter(given.is_null()).select(pl.when(pl.col("image_id") != "").then(name).otherwise(own))
-    numbers = given.scatter(given.is_null().arg_true(), img_ids(known_by.to_series())) if len(known_by) else given
-    return table.drop("row").with_columns(image_id=numbers, img_id=numbers)
+    table = table.sort("unixtime", maintain_order=True).drop("unixtime")
+    pictures = picture_ids(table["image_id"], table["link"], table.drop_in_place("reddit_id"))
+    return table.with_columns(image_id=pictures["img_id"], img_id=pictures["img_id"], link=pictures["link"])
 
 
 def _to_pandas(column: pl.Series) -> np.ndarray | pd.Categorical:

@@ -25,7 +25,6 @@ class Services:
     archive_url: str = "https://web.archive.org"
 
 
-_SERVICES = Services()
 Address = tuple[str, str]  # what it is (link, imgur, album, original, post, archive …) and where
 
 _IMGUR = re.compile(r"((www|m|i|old)\.)?imgur\.(com|io)(:\d+)?")
@@ -66,20 +65,6 @@ def addresses_of(link: str, services: Services) -> list[Address]:
     if re.fullmatch(r"(\w+\.)?reddit\.com|redd\.it", host):
         return _of_reddit(link, services)
     return [("link", link)]
-
-
-def img_id_of(link: str) -> str:
-    """The img_id of a picture that is known by its address alone: a whole number below 2^53, the same for all forms of
-    the address and in every table, so that a picture is asked for once, and found again when a table grows."""
-    url = next((url for _, url in addresses_of(link, _SERVICES)), "")
-    host, path, query = parts_of(url)[1:4]
-    host = re.sub(r"(:|:80|:443)$", "", host.lower().rpartition("@")[2])
-    if host == "i.imgur.com":  # it serves a picture under any suffix
-        path, query = path.partition(".")[0], ""
-    elif host in ("i.redd.it", "preview.redd.it"):
-        query = ""
-    key = f"{host}{path}?{query}" if host else url
-    return str(int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:7]) >> 3)
 
 
 def _of_imgur(link: str, services: Services) -> list[Address]:

@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 import polars as pl
 
+from reading.tables import whole_numbers
+
 VIDEO, NO_PICTURE = "videos", "links to no picture"  # why a link has no address of a picture
 _LONGEST = 2048  # letters of an address
 
@@ -58,7 +60,7 @@ def img_ids(links: pl.Series) -> pl.Series:
     an address and in every table, so that a picture keeps its number when a table grows."""
     found = picture_addresses(links)["address"].fill_null("")
     address = pl.col("address")
-    plain = address.str.replace("^https?://", "")
+    plain = _without_case(address.str.replace("(?i)^https?://", ""))
     name = address.str.extract(r"/([A-Za-z0-9]+)(?:\.\w+)?$")
     imgurs = address.str.contains(r"^https://(?:i\.imgur\.com|imgur\.com/gallery)/")
     key = (
@@ -71,6 +73,33 @@ def img_ids(links: pl.Series) -> pl.Series:
     keys = pl.DataFrame({"address": found.zip_with(found != "", links)}).select(key.fill_null(address)).to_series()
     numbers = {each: int.from_bytes(hashlib.sha256(each.encode()).digest()[:7]) >> 3 for each in keys.unique()}
     return keys.replace_strict(numbers, return_dtype=pl.Int64) if len(keys) else pl.Series([], dtype=pl.Int64)
+
+
+def picture_ids(image_id: pl.Series, url: pl.Series, reddit_id: pl.Series) -> pl.DataFrame:
+    """The picture of each row of a table of submissions (texts, empty where unknown): img_id, and the `link` to it.
+
+    An image_id that is a whole number is the img_id; another is a name, for which a number stands. Without one the
+    picture is known by its link: its address, or else the post (by its id alone); without either, each row is a picture
+    of its own.
+    """
+    rows = pl.select(image_id=image_id, url=url, reddit_id=reddit_id).with_row_index("row")
+    rows = rows.with_columns(link=pl.when(pl.col("url").str.strip_chars() != "").then("url").otherwise("reddit_id"))
+    given = whole_numbers(rows["image_id"])
+    given = pl.select(pl.when(pl.lit(given).is_between(0, 2**53 - 1)).then(given)).to_series()
+    known_by = rows.filter(given.is_null()).select(
+        pl.when(pl.col("image_id") != "").then("name:" + pl.col("image_id"))
+        .when(pl.col("link") != "").then("link")
+        .otherwise("row:" + pl.col("row").cast(pl.String))
+    )  # fmt: skip
+    numbers = given.scatter(given.is_null().arg_true(), img_ids(known_by.to_series())) if len(known_by) else given
+    return rows.select("link", img_id=numbers)
+
+
+def _without_case(plain: pl.Expr) -> pl.Expr:
+    """Addresses without their scheme, the host in lower case, without a user and the usual port."""
+    host = plain.str.extract("^([^/?#]*)").str.to_lowercase().str.replace("^.*@", "").str.replace("(?::|:80|:443)$", "")
+    odd = plain.str.contains("^[^/?#]*[A-Z@:]")
+    return pl.when(odd).then(host + plain.str.replace("^[^/?#]*", "")).otherwise(plain)
 
 
 def _of_other_forms(links: pl.Series) -> pl.DataFrame:

@@ -7,14 +7,20 @@ import gzip
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from downloads import files, in_process, ledger
 from loopback_server import picture, serving
 
 import utils
-from fetching.addresses import img_id_of
+import virality
+from reading.links import img_ids, picture_ids
 
 COLUMNS = "image_id,unixtime,title,score,comments,subreddit,author,reddit_id,url".split(",")
+
+
+def img_id_of(link: str) -> str:
+    return str(img_ids(pl.Series([link])).item())
 
 
 def write_table(folder: Path, links: list[tuple[str, str, str]]) -> Path:
@@ -177,9 +183,10 @@ def test_a_manifest_of_ones_own_is_followed_and_not_written_over(tmp_path, monke
         (lambda data: b"url\nx\n", "cannot be read as CSV"),
         (lambda data: gzip.compress(b"reddit_id,link\np1,x\n"), "has no column url, subreddit"),
         (lambda data: gzip.compress(b"url,subreddit\n,aww\n"), "no row has an address in its column url"),
+        (lambda data: gzip.compress(b"image_id,url,subreddit\n7,,aww\n"), "images holds none of its pictures"),
         (lambda data: gzip.compress(b"url,subreddit\n"), "has a header and no rows"),
     ],
-    ids=["cut", "not gzip", "columns", "no address", "no rows"],
+    ids=["cut", "not gzip", "columns", "no address", "no picture", "no rows"],
 )
 def test_an_unusable_table_is_named(tmp_path, monkeypatch, spoil, message):
     path = write_table(tmp_path, [(f"p{n}", "aww", f"https://i.redd.it/a{n}.jpg") for n in range(99)])
@@ -195,7 +202,7 @@ FORMS = [
     """http://i.redd.it/aaa.jpg https://preview.redd.it/aaa.jpg?s=1 https://preview.redd.it/a-cat-v0-aaa.jpg?s=2
     https://www.reddit.com/media?url=https%3A%2F%2Fi.redd.it%2Faaa.jpg""",
     """http://pictures.example/a.jpg?b=1&c=2 https://Pictures.example:443/a.jpg?b=1&amp;c=2#d
-    pictures.example/a.jpg?b=1&c=2""",
+    pictures.example/a.jpg?b=1&c=2 HTTP://me:secret@PICTURES.example:80/a.jpg?b=1&c=2""",
 ]
 
 
@@ -211,3 +218,45 @@ def test_img_ids_of_different_pictures_differ():
     http://imgur.com/a/AbCdEf7 http://[""".split()
     links += [f"https://i.redd.it/{n}.jpg" for n in range(10_000)]
     assert len({img_id_of(link) for link in links}) == len(links)
+
+
+def test_a_picture_is_known_by_its_image_id_then_by_its_address_then_by_its_post():
+    link = "https://i.redd.it/a.jpg"
+    rows = [("7", link, "p1"), ("7", "", "p2"), ("a name", "", "p1"), ("", "", "p1"), ("", "", "p1"), ("", link, "p1")]
+    rows += [("", "", ""), ("", "", ""), ("-7", "", ""), (str(2**60), "", "")]
+    found = picture_ids(*(pl.Series(column) for column in zip(*rows, strict=True)))
+    numbers = found["img_id"].to_list()
+    assert numbers[:2] == [7, 7] and numbers[3] == numbers[4] and str(numbers[5]) == img_id_of(link)
+    assert len(set(numbers)) == 8 and all(0 <= each < 2**53 for each in numbers)
+    assert found["link"].to_list() == [link, "p2", "p1", "p1", "p1", link, "", "", "", ""]
+
+
+def test_the_number_of_a_picture_is_that_of_the_virality_table(tmp_path, monkeypatch, hosts):
+    """With an image_id of one's own, a post alone, a name: what is fetched is what is scored."""
+    redd, _, _, flags = hosts
+    redd.default = lambda handler, times: handler.reply(picture(times))
+    path = write_table(tmp_path, [("p1", "aww", "https://I.redd.it/a1.jpg"), ("p2", "aww", "https://i.redd.it/a2.jpg")])
+    with gzip.open(path, "at", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["12", 1_600_000_100, "t", 5, 2, "aww", "", "p3", "https://i.redd.it/a3.jpg"],
+                                    ["a name", 1_600_000_200, "t", 5, 2, "aww", "", "p4", "https://i.redd.it/a4.jpg"],
+                                    ["", 1_600_000_300, "t", 5, 2, "aww", "", "t3_p5five", ""]])  # fmt: skip
+    post = {"data": {"children": [{"kind": "t3", "data": {"url": f"{redd.url}/a5.jpg"}}]}}
+    redd.serves("/comments/p5five.json?limit=1&raw_json=1", json.dumps([post, post]).encode())
+    assert in_process(monkeypatch, tmp_path, *flags, "--reddit_url", redd.url) == 0
+    assert len(files(tmp_path)) == 5 and "12.jpg" in files(tmp_path)
+    submissions, _ = virality.read_submissions(path)
+    assert {f"{img_id}.jpg" for img_id in submissions["img_id"]} == set(files(tmp_path))
+
+
+def test_pictures_without_addresses_are_those_that_are_here(tmp_path, monkeypatch, capsys, hosts):
+    with gzip.open(tmp_path / "submissions.csv.gz", "wt") as file:
+        file.write("image_id,url,subreddit\n" + "".join(f"{n % 5},,aww\n" for n in range(9)))
+    (tmp_path / "images").mkdir()
+    for n in (1, 3):
+        (tmp_path / "images" / f"{n}.jpg").write_bytes(picture(n))
+    assert in_process(monkeypatch, tmp_path, *hosts[3]) == 0
+    assert "nobody is asked" in capsys.readouterr().out
+    survivors = utils.read_json(tmp_path / "survivors.json")
+    assert (survivors["expected"], survivors["survivors"]) == (5, 2)
+    assert survivors["statuses"] == {"at_hand": 2, "missing": 3}
+    assert in_process(monkeypatch, tmp_path, *hosts[3], "--dry_run") == 0

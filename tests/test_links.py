@@ -100,11 +100,3 @@ def test_a_picture_has_one_number_under_all_its_addresses():
     assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 6 and all(0 <= each < 2**53 for each in numbers)
     assert img_ids(pl.Series(["https://preview.redd.it/words-v0-abc.jpg?s=1"])).to_list() == numbers[4:5]
     assert img_ids(pl.Series([], dtype=pl.String)).is_empty()
-
-
-def test_the_downloader_gives_the_same_numbers():
-    theirs = pytest.importorskip("fetching.addresses", reason="the downloader is not here")
-    if not hasattr(theirs, "img_id_of"):
-        pytest.skip("the downloader has no numbers of addresses")
-    addresses = [each for address in ADDRESSES.values() for each in address.split("\n")]
-    assert img_ids(pl.Series(addresses)).to_list() == [int(theirs.img_id_of(each)) for each in addresses]
