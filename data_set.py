@@ -1,6 +1,7 @@
 """Data sets of pictures: tables, image-disjoint splits, pairs, and the pictures decoded once.
 
     python data_set.py --data_path data/sample           tables, splits and pairs, in seconds
+    python data_set.py --data_path data/own [--most 5 --fewest 20]     of a table of submissions.py: its communities
     python data_set.py --from FOLDER_OR_CSV --data_path data/own       of anybody's pictures: see own_pictures.py
 
 Written: datasets/data_set_iv.csv (virality.py's table), datasets/image4classification.csv, processed/splits.csv and
@@ -20,21 +21,19 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Dataset
 
-import deza2015
 import own_pictures
-import virality
+from communities import CLASSES, classification_table, load_submissions, of_communities  # noqa: F401  with the tables
 from decoding.decoder import UnusablePicture, decode
 from pictures.cache import Pictures, load_pictures, processed_folder, report_faults  # noqa: F401  with the tables
 from pictures.left_out import LeftOut
 from pictures.sources import picture_path
-from utils import UserError, check_outputs, print_configuration, read_csv, run_main, write_csv
+from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
 PAIR_MODES = ("1", "2", "3", "4", "deza", "all", "controlled", "file")
 DRAWN = ("1", "2", "3", "4", "all")  # the modes whose pairs are drawn from the images' virality
 MOST = 250  # Deza & Parikh 2015 take the 250 most and least viral images
-CLASSES = ("WTF", "atheism", "aww", "funny", "gaming")  # the five-class task; a label is the place in this list
 
 
 # --- splits ---------------------------------------------------------------------------------------------------------
@@ -329,36 +328,6 @@ def class_names(table: pd.DataFrame) -> list[str]:
 
 
 # --- building the tables --------------------------------------------------------------------------------------------
-def classification_table(submissions: pd.DataFrame, img_ids: pd.Series, min_share: float) -> tuple[pd.DataFrame, dict]:
-    """image4classification.csv from submissions: the images submitted mostly to one of the five CLASSES.
-
-    An image belongs to the class that took at least `min_share` of its submissions to the subreddits that count; ties
-    for the first place and smaller shares are left out. Returns img_id, SNAP_id, subreddit, label, and the counts.
-    `img_ids` gives the img_id (values) of each SNAP id (index).
-    """
-    counting = submissions[submissions["subreddit"].isin(virality.TWENTY_SUBREDDITS)]
-    counts = pd.crosstab(counting["image_id"], counting["subreddit"].astype(str)).reindex(img_ids.index, fill_value=0)
-    five = counts.reindex(columns=list(CLASSES), fill_value=0).to_numpy()
-    best, share = five.max(axis=1), five.max(axis=1) / counts.to_numpy().sum(axis=1)
-    # A tie is one with any subreddit, not only among the five.
-    tied = (counts.to_numpy() == best[:, None]).sum(axis=1) > 1
-    kept = (share >= min_share) & ~tied & (best > 0)
-    label = five.argmax(axis=1)[kept]
-    table = pd.DataFrame({"img_id": img_ids.to_numpy()[kept], "SNAP_id": img_ids.index[kept]})
-    table["subreddit"], table["label"] = np.array(CLASSES)[label], label
-    left_out = {"ties": int((tied & (share >= min_share)).sum()), "smaller shares": int((share < min_share).sum())}
-    return table.sort_values("img_id", ignore_index=True), left_out
-
-
-def load_submissions(data_path: Path) -> tuple[pd.DataFrame, int]:
-    """The submissions of SNAP's file, or where it is not there those that Deza & Parikh published; malformed lines."""
-    snap, published = data_path / "redditSubmissions.csv.gz", data_path / "deza2015"
-    if published.is_dir() and not snap.exists():
-        return deza2015.read_submissions(published), 0
-    submissions, malformed = virality.read_submissions(snap)
-    return submissions, len(malformed)
-
-
 def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> None:
     """processed/splits.csv and processed/pairs_<mode>_<split>.csv (pair modes 1 to 4)."""
     table = table.assign(split=splits_of(table, seed=seed))
@@ -374,12 +343,18 @@ def write_splits_and_pairs(data_path: Path, table: pd.DataFrame, seed: int) -> N
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag(
-        "--data_path", required=True, help="a folder with redditSubmissions.csv.gz or deza2015/; with --from a new one"
-    )
+    flag("--data_path", required=True, help="a folder with redditSubmissions.csv.gz, deza2015/ or submissions.csv.gz; "
+         "with --from a new one")  # fmt: skip
     flag("--from", dest="source", metavar="FOLDER_OR_CSV", help="a folder per community, or a CSV of file,score")
     flag("--left_out", metavar="FILE", help="with --from: write the path of each file that is not used, and why")
     flag("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
+    flag(
+        "--most",
+        type=at_least(2),
+        default=5,
+        help="communities that a classifier of own submissions is to tell, the largest (default %(default)s)",
+    )
+    flag("--fewest", type=at_least(1), default=20, help="pictures that such a community needs (default %(default)s)")
     flag("--seed", type=int, default=0, help="of splits and pairs")
     return parser.parse_args()
 
@@ -399,17 +374,28 @@ def from_pictures(source: str, data_path: Path, left_out_to: str | None, seed: i
     print(left_out)
 
 
-def from_submissions(data_path: Path, min_share: float, seed: int) -> None:
+def from_submissions(data_path: Path, min_share: float, most: int, fewest: int, seed: int) -> None:
     """The tables of a data set whose submissions are known."""
     submissions, malformed = load_submissions(data_path)
+    own = not submissions.attrs.get("snap", True)
     table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])
-    classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], min_share)
-    write_csv(data_path / "datasets" / "image4classification.csv", classes)
-    write_splits_and_pairs(data_path, table, seed)
+    classes, left_out = classification_table(submissions, table.set_index("SNAP_id")["img_id"], min_share, own)
     print(f"{len(submissions)} submissions ({malformed} malformed lines), {len(table)} images with a virality score")
+    if own:
+        here = np.array([picture_path(data_path, i).is_file() for i in classes["img_id"]], dtype=bool)
+        classes, counts = of_communities(classes, here, most, fewest)
+        of_others = counts.drop(classes["subreddit"].unique())
+        left_out |= {"without a picture": int((~here).sum()), "of other communities": int(of_others.sum())}
     counts = classes["subreddit"].value_counts()
-    print("five classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    path = data_path / "datasets" / "image4classification.csv"
+    if len(counts) > 1:
+        write_csv(path, classes)
+        print(f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    else:
+        path.unlink(missing_ok=True)
+        print(f"no classes: {len(counts)} communities have {fewest} pictures that are here (--fewest)")
     print("  left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
+    write_splits_and_pairs(data_path, table, seed)
     print_splits(splits_of(table, seed=seed))
 
 
@@ -423,7 +409,7 @@ def main() -> None:
     if args.source:
         from_pictures(args.source, Path(args.data_path), args.left_out, args.seed)
     else:
-        from_submissions(Path(args.data_path), args.min_share, args.seed)
+        from_submissions(Path(args.data_path), args.min_share, args.most, args.fewest, args.seed)
 
 
 if __name__ == "__main__":

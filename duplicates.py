@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import virality
 from copies import KINDS
 from copies.groups import describe, group_pictures
 from copies.search import find_pairs, kept_folder
@@ -125,7 +126,10 @@ def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
 
 
 def read_votes(data_path: Path) -> pd.Series:
-    """The votes of each img_id, where data_set_iv.csv has them."""
+    """The votes of each img_id's most successful post, where submissions.csv.gz or else data_set_iv.csv has them."""
+    if (path := data_path / "submissions.csv.gz").is_file():
+        submissions, _ = virality.read_submissions(path)
+        return submissions.groupby("img_id")["score"].max()
     try:
         rows = pd.read_csv(data_path / "datasets" / "data_set_iv.csv", index_col="img_id")
     except (OSError, ValueError):  # there is none, or none that can be read: the page does without

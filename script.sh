@@ -4,20 +4,25 @@
 #   bash script.sh                everything on the sample: ten minutes on two cores, no network beyond pip
 #   bash script.sh test [FILE]    set up, then the tests
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
-#   bash script.sh VERB [sample|reddit]
+#   bash script.sh own FILE...    everything on your own dumps, listings or tables of Reddit's posts (see submissions.py)
+#   bash script.sh VERB [sample|reddit|own]
 #
-# Verbs: set-up, sample, download, data, classifier, compare, siamese, rank, report, demo, table, test. In a chain a step
-# is skipped when its output is there and its command and inputs are unchanged; named by its verb it always runs.
+# Verbs: set-up, sample, submissions, download, copies, data, classifier, compare, siamese, rank, context, report, demo,
+# table, test. In a chain a step is skipped when its output is there and its command and inputs are unchanged; named by
+# its verb it always runs. `own` without a FILE goes on with those that were read; DATA_SET=cats keeps it in data/cats.
 # Extra flags: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 #              DOWNLOAD_FLAGS="--contact you@example.org --archive" bash script.sh reddit
+#              SUBMISSIONS_FLAGS="--subreddits pics" COPIES_FLAGS="--undo groups.csv" bash script.sh own FILE...
+#              likewise VIRALITY_FLAGS, DATA_FLAGS
 set -euo pipefail
+FROM=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 sha() { # hashes as sha256sum prints them, which macOS lacks
   if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
 
 set_up() { # a .venv of our own unless one is active, and what the requirements file named by $1 pins
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
@@ -49,28 +54,69 @@ step() {
 }
 
 use() { # the data set named by $1, and the flags that go with it
-  DATA="data/$1" OUT="outputs/$1"
-  SUBMISSIONS="$DATA/redditSubmissions.csv.gz" TABLE="$DATA/datasets/data_set_iv.csv"
-  CLASSES="$DATA/datasets/image4classification.csv"
+  local name=$1
+  PICTURES=""
   case "$1" in
     sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) EPOCHS=(--epochs 60) ;; # the windows need them
     reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) EPOCHS=() ;;
-    *) echo "error: unknown data set '$1': sample or reddit" >&2; exit 2 ;;
+    own)
+      name=${DATA_SET:-own}
+      case "$name" in
+        *[!A-Za-z0-9._-]* | .* | -* | sample | reddit) echo "error: DATA_SET=$name cannot be the name of your data" >&2; exit 2 ;;
+      esac
+      TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(1) EPOCHS=()
+      PICTURES="data/$name/survivors.json" # which pictures are here
+      ;;
+    *) echo "error: unknown data set '$1': sample, reddit or own" >&2; exit 2 ;;
   esac
+  DATA="data/$name" OUT="outputs/$name"
+  SUBMISSIONS="$DATA/redditSubmissions.csv.gz" TABLE="$DATA/datasets/data_set_iv.csv"
+  CLASSES="$DATA/datasets/image4classification.csv"
+  [ "$1" != own ] || SUBMISSIONS="$DATA/submissions.csv.gz"
 }
 
 sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --output "$DATA"; }
 
+submissions() { # of the FILES: dumps, listings, tables
+  local known="$OUT/.steps/files"
+  if [ "${#FILES[@]}" = 0 ]; then
+    [ -e "$SUBMISSIONS" ] || { echo "error: own needs files to read: bash script.sh own FILE..." >&2; exit 2; }
+    echo "== submissions: those of $SUBMISSIONS"
+    return
+  fi
+  local i
+  for i in "${!FILES[@]}"; do
+    case "${FILES[i]}" in /*) ;; *) FILES[i]="$FROM/${FILES[i]}" ;; esac
+  done
+  mkdir -p "$OUT/.steps"
+  ls -lL -- "${FILES[@]}" >"$known" || exit 2 # names, sizes and times: a hash of large dumps would take minutes
+  # shellcheck disable=SC2086
+  step submissions "$SUBMISSIONS" "$known submissions.py" submissions.py --output "$DATA" ${SUBMISSIONS_FLAGS:-} \
+    -- "${FILES[@]}"
+}
+
 download() { # exit 1: some pictures may still come; the chain goes on with those that are here
   local status=0
   # shellcheck disable=SC2086
-  step download "$DATA/survivors.json" "" download_images.py --data_path "$DATA" ${DOWNLOAD_FLAGS:-} || status=$?
+  step download "$DATA/survivors.json" "$([ -z "$PICTURES" ] || echo "$SUBMISSIONS")" download_images.py --data_path "$DATA" ${DOWNLOAD_FLAGS:-} || status=$?
   [ "$status" -le 1 ] || exit "$status"
   [ "$status" = 0 ] || echo "== download: some pictures may still come; run it again later"
 }
 
+copies() { # of the pictures that are here, and a page to look at them
+  mkdir -p "$OUT" "$DATA/datasets"
+  # shellcheck disable=SC2086
+  step copies "$DATA/datasets/groups.csv" "$SUBMISSIONS $PICTURES duplicates.py" duplicates.py "$DATA" \
+    --output "$DATA/datasets/groups.csv" --page "$OUT/copies.html" ${COPIES_FLAGS:-}
+}
+
 data() {
-  if [ "$DATA" = data/sample ]; then
+  if [ -n "$PICTURES" ]; then
+    local groups="$DATA/datasets/groups.csv"
+    # shellcheck disable=SC2086
+    step virality "$TABLE" "$SUBMISSIONS $groups virality.py" virality.py "$SUBMISSIONS" --groups "$groups" \
+      --output "$TABLE" ${VIRALITY_FLAGS:-}
+  elif [ "$DATA" = data/sample ]; then
     step virality "$TABLE" "$SUBMISSIONS virality.py" virality.py "$SUBMISSIONS" --output "$TABLE"
   else # the published table, and beside it the same computed from SNAP's file, with how far the two agree
     local computed="$DATA/datasets/data_set_iv_snap.csv"
@@ -78,14 +124,31 @@ data() {
       --keep "$DATA/deza2015/final_names.csv" --output "$computed"
     step published "$TABLE" "$computed deza2015.py" deza2015.py "$DATA/deza2015" --compare "$computed" --output "$TABLE"
   fi
-  step data "$CLASSES" "$SUBMISSIONS $TABLE data_set.py" data_set.py --data_path "$DATA"
+  # shellcheck disable=SC2086
+  step data "$DATA/processed/splits.csv" "$SUBMISSIONS $TABLE $PICTURES data_set.py communities.py" \
+    data_set.py --data_path "$DATA" ${DATA_FLAGS:-}
+}
+
+# Own data may grow: a training goes on, or is done, only if its tables and pictures are those that it began with.
+same_data() { # $1: the training, whose folder loses its state if they are not
+  [ -n "$PICTURES" ] || return 0
+  local began="$OUT/.steps/began_$1" key
+  # shellcheck disable=SC2046
+  key=$(sha $(ls "$TABLE" "$CLASSES" "$PICTURES" 2>/dev/null) | sha)
+  [ "$(cat "$began" 2>/dev/null)" = "$key" ] || rm -f "$OUT/$1/last.pt" "$OUT/$1/results.json"
+  mkdir -p "$OUT/.steps" && echo "$key" >"$began"
 }
 
 classifier() { # on the Reddit data the four networks, whose comparison chooses the ranker's
   # shellcheck disable=SC2086
-  [ "$DATA" = data/sample ] || { compare; return; }
+  [ "$DATA" != data/reddit ] || { compare; return; }
+  if [ -n "$PICTURES" ] && [ ! -e "$CLASSES" ]; then
+    echo "== classifier: left out, there are no two communities to tell"
+    return
+  fi
+  same_data classifier
   # shellcheck disable=SC2086
-  step classifier "$OUT/classifier/results.json" "$CLASSES" train_classifier.py --data_path "$DATA" \
+  step classifier "$OUT/classifier/results.json" "$CLASSES $PICTURES" train_classifier.py --data_path "$DATA" \
     --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
 }
 
@@ -99,9 +162,10 @@ siamese() {
   local network=alexnet type
   [ ! -e "$OUT/choice.json" ] || network=$(sed -n 's/.*"ranker_model_name": "\([a-z]*\)".*/\1/p' "$OUT/choice.json")
   for type in "${SIAMESE_TYPES[@]}"; do
+    same_data "siamese_$type"
     # shellcheck disable=SC2086
-    step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE" train_siamese.py --data_path "$DATA" \
-      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" "${EPOCHS[@]}" \
+    step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE $PICTURES" train_siamese.py --data_path "$DATA" \
+      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" ${EPOCHS[@]+"${EPOCHS[@]}"} \
       ${SIAMESE_FLAGS:-}
   done
 }
@@ -110,6 +174,15 @@ rank() { # the held-out pictures, by the ranker of type 1
   local run="$OUT/siamese_1"
   step rank "$OUT/ranks.csv" "$run/best.pt $run/test_pictures.txt" rank_images.py "$run/test_pictures.txt" \
     --check_point "$run/best.pt" --output "$OUT/ranks.csv" --page "$OUT/leaderboard.html"
+}
+
+context() { # what surrounds the posts beside the ranker, where it ranked enough of them; it is no fault to have no times
+  local status=0 scores=()
+  [ "$(wc -l <"$OUT/ranks.csv")" -le 30 ] || scores=(--scores "$OUT/ranks.csv")
+  step context "$OUT/context.json" "$SUBMISSIONS $TABLE $OUT/ranks.csv context.py" context.py --data_path "$DATA" \
+    --output "$OUT/context.json" ${scores[@]+"${scores[@]}"} || status=$?
+  [ "$status" = 0 ] || [ "$CHAIN:$status" = 1:2 ] || exit "$status"
+  [ "$status" = 0 ] || echo "== context: left out"
 }
 
 report() { python -m pages.summary "$OUT"; }
@@ -131,10 +204,12 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
   python -m pages.summary "$OUT/table"
 }
 
-everything() { # $1: how the pictures come, `sample` or `download`
+everything() { # $@: how the pictures come, `sample` or `download`; before what they need, after it the copies
   CHAIN=1
   set_up requirements.txt
-  "$1"; data; classifier; siamese; rank; report
+  local verb
+  for verb in "$@"; do "$verb"; done
+  data; classifier; siamese; rank; context; report
 }
 
 verb=${1:-everything}
@@ -142,11 +217,15 @@ CHAIN=0
 case "$verb" in
   everything) use sample; everything sample ;;
   reddit) use reddit; everything download ;;
+  own) shift; use own; FILES=("$@"); everything submissions download copies ;;
   test) shift; set_up requirements-dev.txt; exec python -m pytest "$@" ;;
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
-  download) use reddit; set_up requirements.txt; download ;;
-  data | classifier | compare | siamese | rank | report | demo | table) use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
+  submissions) use own; FILES=("${@:2}"); set_up requirements.txt; submissions ;;
+  download) use "${2:-reddit}"; set_up requirements.txt; download ;;
+  copies) use own; set_up requirements.txt; copies ;;
+  data | classifier | compare | siamese | rank | context | report | demo | table)
+    use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;
 esac

@@ -16,7 +16,8 @@ so among those a *lower* A is the higher V: that is the published definition, ke
 A table of submissions.py is put in the order of time. Where it has no `localtime`, the hour is that of `unixtime` in
 UTC: one clock for everybody, as SNAP's is. Its images are told apart by `image_id`; where that is empty, by the
 picture's address; without an address each post is an image of its own. --groups (img_id,group: what duplicates.py
-writes) counts the copies of a picture as one image, under the img_id of the copy that was submitted first.
+writes) counts the copies of a picture as one image, under the img_id of the copy that was submitted first; beside the
+table, its name ending in .copies.csv, img_id,counts_as says of each other copy which that is.
 
 Cost: reading, scoring and writing take less than twice the time of pandas' own parser; some 100 bytes a submission.
 """
@@ -232,12 +233,17 @@ def build_table(
     """From a submissions file to the table of TABLE_COLUMNS, and the malformed lines.
 
     img_link is the first post, or its picture where the file has addresses. `groups` as `join_copies` takes them: then
-    a further column, group, holds the row's img_id. `subreddits` that count: names in any case, or "all"; None: the
+    a further column, group, holds the row's img_id, and `.attrs` of the table, `copies`, says which img_id each other
+    copy counts as. `subreddits` that count: names in any case, or "all"; None: the
     twenty where the file is SNAP's, otherwise all.
     """
     submissions, links, malformed = _read(path)
+    copies = {}
     if groups is not None:
+        posted = submissions["img_id"]
         submissions = join_copies(submissions, groups)
+        joined = posted != submissions["img_id"]
+        copies = dict(zip(posted[joined], submissions["img_id"][joined], strict=True))
     submissions["a_score"] = normalised_scores(submissions)
     if subreddits is None:
         counting = TWENTY_SUBREDDITS if submissions.attrs["snap"] else None
@@ -249,7 +255,19 @@ def build_table(
     links = links.filter(pl.Series(first)).gather(rows)
     is_post = ~links.str.contains("://", literal=True) & (links != "")
     table.insert(1, "img_link", ("https://redd.it/" + links).zip_with(is_post, links).to_numpy())
-    return table.assign(**({} if groups is None else {"group": table["img_id"]})), malformed
+    table = table.assign(**({} if groups is None else {"group": table["img_id"]}))
+    table.attrs["copies"] = copies
+    return table, malformed
+
+
+def counted_as(img_ids: pd.Series, data_path: str | Path) -> pd.Series:
+    """The img_ids under which a data set's table counts these: of joined copies that of the one submitted first."""
+    path = Path(data_path) / "datasets" / "data_set_iv.copies.csv"
+    if not path.is_file():
+        return img_ids
+    table = read_csv(path, ["img_id", "counts_as"])
+    copies = dict(zip(table["img_id"], table["counts_as"], strict=True))
+    return img_ids.map(lambda img_id: copies.get(img_id, img_id))
 
 
 def named_subreddits(submissions: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -286,6 +304,12 @@ def main() -> None:
     table, malformed = build_table(args.submissions, keep, groups, args.subreddits)
     with written_whole(args.output) as beside, open(beside, "wb") as file:  # some ten times as fast as pandas writes
         pl.DataFrame({name: table[name].to_numpy() for name in table}).write_csv(file)
+    copies = Path(args.output).with_suffix(".copies.csv")
+    copies.unlink(missing_ok=True)
+    if table.attrs["copies"]:
+        rows = {"img_id": table.attrs["copies"].keys(), "counts_as": table.attrs["copies"].values()}
+        write_csv(copies, pd.DataFrame(rows))
+        print(f"{len(rows['img_id'])} copies count as another image: {copies}")
     blank = f", {malformed.attrs['blank']} blank ones" if malformed.attrs["blank"] else ""
     print(f"{len(malformed)} malformed lines skipped{blank}" + (":" if len(malformed) else ""))
     for line, reason, text in malformed.head(20).itertuples(index=False):
