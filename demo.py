@@ -102,7 +102,8 @@ class Game:
 def held_out(check_point: str, data_path: str) -> pd.DataFrame:
     """The run's test_scores.csv, less the pictures that are not there. Raises UserError where there is no pair, or the
     data set is another: its training pictures may be this one's test pictures."""
-    scores = Path(check_point).parent / "test_scores.csv"
+    folder = Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
+    scores = folder / "test_scores.csv"
     table = read_csv(scores, ["img_id", "v_score", "score"])
     known = data_set.read_table(data_path, "data_set_iv", ["v_score"]).set_index("img_id")["v_score"]
     if not np.allclose(known.reindex(table["img_id"]), table["v_score"]):
@@ -240,7 +241,7 @@ def build_page(gr: Any, check_point: str, data_path: str, device: str, max_pixel
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("--check_point", required=True, help="best.pt in the folder of a finished run of train_siamese.py")
+    flag("--check_point", required=True, help="best.pt of a finished run, or an exported folder")
     flag("--data_path", required=True, help="the data set that it was trained on")
     flag("--host", default="127.0.0.1", help="whom to serve: this machine alone (default %(default)s), or 0.0.0.0")
     flag("--port", type=at_least(1), default=7860)

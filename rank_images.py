@@ -52,10 +52,10 @@ from utils import (
     UserError,
     at_least,
     check_outputs,
+    fingerprint,
     print_configuration,
     rows_written,
     run_main,
-    sha256,
     write_text,
     written_whole,
 )
@@ -328,7 +328,7 @@ def print_ends(ranks: Ranks, against: str) -> None:
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
-    parser.add_argument("--check_point", required=True, help="best.pt of a run of train_siamese.py")
+    parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
     parser.add_argument("--output", default="ranks.csv", help="the table (default %(default)s)")
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
     parser.add_argument("--left_out", metavar="FILE", help="write the path of each file that is not ranked, and why")
@@ -357,7 +357,7 @@ def main() -> None:
     mine = alone(output, unreadable, args.page) if distributed.rank() == 0 else contextlib.nullcontext()
     with mine, LeftOut(args.left_out) as left_out:
         # The journal belongs to this checkpoint and no other.
-        journal = output.with_name(f".{output.name}.{sha256(args.check_point)[:12]}.part")
+        journal = output.with_name(f".{output.name}.{fingerprint(args.check_point)[:12]}.part")
         limits = args.max_pixels, total
         listed = fill_journal(
             journal,

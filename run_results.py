@@ -28,15 +28,20 @@ def look_metrics(
 ) -> dict[str, float]:
     """Where there is a truth.csv: the noise ceiling, and how well the windows find the cue, beside the centre's."""
     found = {} if windows is None else {"mean_scale": float(np.mean(windows[:, 2:] / data.pictures.sizes[rows]))}
-    if data.truth is None or data.truth.iloc[rows].isna().any().any():
+    if data.truth is None or data.truth.iloc[rows]["latent"].isna().any():
         return found
     truth = data.truth.iloc[rows]
     found["noise_ceiling"] = metrics.pair_accuracy(truth["latent"].to_numpy(), data.v_score[rows], pairs)
-    if windows is not None:
-        cues = truth[["x", "y", "w", "h"]].to_numpy(np.float64)
-        centre = np.hstack([np.zeros((len(rows), 2)), data.pictures.sizes[rows]])
-        found["pointing_accuracy"] = metrics.pointing_accuracy(windows, cues)
-        found["pointing_accuracy_of_the_centre"] = metrics.pointing_accuracy(centre, cues)
+    cues = truth[["x", "y", "w", "h"]].to_numpy(np.float64)
+    there = np.isfinite(cues).all(axis=1)  # a picture without a cue has an empty box
+    if windows is not None and there.any():
+        windows, cues = windows[there], cues[there]
+        centre = np.hstack([np.zeros((len(cues), 2)), data.pictures.sizes[rows[there]]])
+        for name, boxes in (("pointing_accuracy", windows), ("pointing_accuracy_of_the_centre", centre)):
+            found[name] = metrics.pointing_accuracy(boxes, cues)
+            low, high = metrics.wilson_interval(round(found[name] * len(cues)), len(cues))
+            found |= {f"{name}_low": low, f"{name}_high": high}
+        found["pictures_with_a_cue"] = len(cues)
         found["mean_overlap"] = float(metrics.overlap(windows, cues).mean())
     return found
 

@@ -239,19 +239,88 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | Path, kind: str) -> dict[str, Any]:
-    """Read a checkpoint on the CPU, running none of its code (`weights_only`). `kind` is 'classifier' or 'siamese'."""
+    """Read a checkpoint on the CPU, running none of its code (`weights_only`). `kind` is 'classifier' or 'siamese'.
+
+    `path` is a file that a training wrote, or a folder that `write_model_folder` wrote.
+    """
     import torch
 
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         raise UserError(f"the checkpoint {path} does not exist")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a file that is not one of its own
-        raise UserError(f"{path} is not a checkpoint of this project: {str(error).splitlines()[0]}") from error
+    if os.path.isdir(path):
+        state = read_model_folder(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises half a dozen types for a file that is not one of its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path} is not a checkpoint of this project: {reason}") from error
     if not isinstance(state, dict) or state.get("kind") != kind:
         found = state.get("kind", "something else") if isinstance(state, dict) else "something else"
         raise UserError(f"{path} is not a {kind} checkpoint (it holds {found})")
     return state
+
+
+# What a network that travels consists of: its weights, what else of a checkpoint is tensors, and all the rest.
+WEIGHTS, TENSORS, SETTINGS, SUMS = "model.safetensors", "tensors.safetensors", "config.json", "SHA256SUMS"
+FOLDER_FORMAT = 1
+
+
+def write_model_folder(folder: str | Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint of a finished run as a folder: safetensors, config.json and SHA256SUMS (`sha256sum -c`).
+
+    The weights keep their names and every digit. A tensor that has two names (convolutions that are shared) is written
+    once; the file's metadata gives its other names.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SUMS).unlink(missing_ok=True)  # written last: with it the folder is whole
+    first: dict[tuple, str] = {}
+    for name, value in state["model"].items():
+        first.setdefault((value.data_ptr(), value.shape, value.stride(), value.dtype), name)
+    names = {name: first[value.data_ptr(), value.shape, value.stride(), value.dtype]
+             for name, value in state["model"].items()}  # fmt: skip
+    own = {name: state["model"][name].contiguous() for name, original in names.items() if name == original}
+    also = {name: original for name, original in names.items() if name != original}
+    tensors = {name: value for name, value in state.items() if hasattr(value, "data_ptr")}
+    settings = {name: value for name, value in state.items() if name not in {"model", *tensors}}
+    for name, values, metadata in ((WEIGHTS, own, also), (TENSORS, tensors, {})):
+        with written_whole(folder / name) as beside:
+            beside.write_bytes(save(values, {"format": "pt"} | metadata))
+    write_json(folder / SETTINGS, {"folder_format": FOLDER_FORMAT} | settings)
+    write_text(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in (WEIGHTS, TENSORS, SETTINGS)))
+
+
+def read_model_folder(folder: str | Path) -> dict[str, Any]:
+    """The checkpoint in a folder that `write_model_folder` wrote. Raises UserError where it is no longer as written."""
+    from safetensors import safe_open
+
+    folder = Path(folder)
+    if not (folder / SUMS).is_file():
+        inside = f"; give {folder / 'best.pt'}" if (folder / "best.pt").is_file() else ""
+        raise UserError(f"{folder} has no {SUMS}: it is not a folder that export_model.py wrote to its end{inside}")
+    sums = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text("utf-8", "replace").splitlines()
+                if "  " in line)  # fmt: skip
+    for name in (WEIGHTS, TENSORS, SETTINGS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: export the network anew")
+        if sums.get(name) != sha256(folder / name):
+            raise UserError(f"{folder / name} is not what was exported ({SUMS} says otherwise): export it anew")
+    settings = read_json(folder / SETTINGS)
+    if settings.pop("folder_format") > FOLDER_FORMAT:
+        raise UserError(f"{folder} was written by a later version of this project")
+    with safe_open(folder / WEIGHTS, "pt") as weights, safe_open(folder / TENSORS, "pt") as tensors:
+        model = {name: weights.get_tensor(name) for name in weights.offset_keys()}
+        others = {name: original for name, original in weights.metadata().items() if name != "format"}
+        model |= {name: model[original] for name, original in others.items()}
+        return settings | {name: tensors.get_tensor(name) for name in tensors.offset_keys()} | {"model": model}
+
+
+def fingerprint(check_point: str | Path) -> str:
+    """64 hexadecimal digits that tell a checkpoint, a file or a folder, from any other."""
+    return sha256(Path(check_point) / SUMS if os.path.isdir(check_point) else check_point)
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------

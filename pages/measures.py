@@ -23,6 +23,7 @@ MEASURES = {
         "The same of the centre",
         "share of pictures whose centre lies on the true cause",
     ),
+    "pictures_with_a_cue": ("Pictures with a cue", "whose windows these figures are of"),
     "mean_overlap": ("Mean overlap", "intersection over union of the window and the true cause, 0 to 1"),
     "mean_iou": ("Mean IoU", "intersection over union of the window and the true cause, 0 to 1"),
     "mean_scale": ("Mean scale", "side of the window over the picture's"),
