@@ -217,7 +217,6 @@ def add_submission(
     """The post of one of SNAP's lines: of the original at first, later of either."""
     image, clock, subreddit, score, name = int(line[0]), int(line[1]), line[7], int(line[10]), f"{10**9 + number:x}"
     before = sum(row[0] == image for row in dump.rows)
-    first = before == 0
     # The second post shows the copy, if there is one: so every copy is posted.
     upload = uploads[image][min(before, 1) % len(uploads[image]) if before < 2 else rng.integers(len(uploads[image]))]
     post = a_post(rng, name, clock, subreddit, score, {"title": _title(rng, line[3]), "url": upload.link(rng)})
@@ -235,7 +234,7 @@ def add_submission(
             "crosspost_parent_list": [parent],
             "url": parent["permalink"],
         }
-    removed = rng.random() < 0.01 and not first
+    removed = rng.random() < 0.01 and before > 1
     if rng.random() < 0.04 or removed:
         _had_again(dump, rng, post, removed)
     elif rng.random() < 0.02:

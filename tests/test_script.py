@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,12 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from downloads import ENVIRONMENT
+from downloads import ENVIRONMENT, ledger
+from loopback_server import picture, serving
 from picture_server import flags, serving_pictures
 
+import deza2015
 import sample_data
+import virality
+from download_images import DEZA_FILES
 from utils import read_json
 
+SOME = "--subreddits aww gaming atheism WTF --num_images 180"
 TINY = "--weights none --image_size 64 --epochs 1"
 QUICK = "--backoff 0.01 --retries 0 --workers 4"
 
@@ -126,3 +133,57 @@ def test_own_goes_from_a_dump_to_a_report(checkout, num_images):
     said = steps(again)
     assert said.pop("submissions").startswith("those of") and len(said) >= 8
     assert all(text.startswith("done before") for text in said.values()), said
+
+
+# --- reddit ---------------------------------------------------------------------------------------------------------
+def snap_file(deza: Path) -> bytes:
+    """A file in SNAP's format of the submissions that Deza & Parikh published, in their true order at made-up times."""
+    posts = deza2015.read_submissions(deza)
+    clock = 1_200_000_000 + deza2015.post_numbers(posts)  # in the true order
+    table = pd.DataFrame({name: "" for name in virality.SNAP_COLUMNS}, index=posts.index)
+    ours = {"#image_id": "image_id", "reddit_id": "reddit_id", "subreddit": "subreddit", "score": "score",
+            "number_of_comments": "comments"}  # fmt: skip
+    table = table.assign(**{theirs: posts[name] for theirs, name in ours.items()})
+    table = table.assign(unixtime=clock, localtime=clock, title="a title")
+    return gzip.compress(table.to_csv(index=False).encode(), compresslevel=1)
+
+
+def test_reddit_goes_from_the_hosts_to_a_report(checkout, real_data):
+    """Its metadata is the published one, and served as its hosts do; every tenth picture is gone. What is at no address
+    that a flag replaces comes through a proxy."""
+    data, out = checkout / "data" / "reddit", checkout / "outputs" / "reddit"
+    with serving() as (server,):
+        server.serves("/snap/redditSubmissions.csv.gz", snap_file(real_data / "deza2015"))
+        for name, (path, _) in DEZA_FILES.items():
+            server.serves(f"/deza/{path}", (real_data / "deza2015" / name).read_bytes())
+
+        def answer(handler, times):
+            name = re.fullmatch(r"http://brie\.uchicago\.edu/.*?(\d+)\.\w+", handler.path)
+            found = name and int(name[1]) % 10
+            handler.reply(*([picture(int(name[1]), size=(80, 64))] if found else [b"", 404]))
+
+        server.default = answer
+        places = " ".join(f"--{each}_url {server.url}/{each}" for each in ("snap", "deza", "reddit", "imgur", "album"))
+        variables = {"http_proxy": server.url, "no_proxy": "127.0.0.1", "SIAMESE_FLAGS": TINY,
+                     "CLASSIFIER_FLAGS": f"{TINY} --networks alexnet",
+                     "DOWNLOAD_FLAGS": f"{QUICK} {places} {SOME}"}  # fmt: skip
+        done = script(checkout, "reddit", **variables)
+        print(done.stdout)
+        assert done.returncode == 0, done.stderr
+        asked = server.counts.total()
+        again = script(checkout, "reddit", **variables)
+        assert again.returncode == 0 and server.counts.total() == asked, again.stderr
+    survivors, ledger_rows = read_json(data / "survivors.json"), ledger(data)
+    assert survivors["expected"] == 10_078 and 140 < survivors["survivors"] < 180
+    assert survivors["survivors"] + survivors["statuses"]["gone"] == 180
+    assert {row["source"] for row in ledger_rows.values() if row["status"] == "ok"} >= {"link"}
+    table = pd.read_csv(data / "datasets" / "data_set_iv.csv")
+    assert np.allclose(table["v_score"], deza2015.read_table(real_data / "deza2015")["v_score"])
+    assert len(pd.read_csv(data / "datasets" / "data_set_iv_snap.csv")) == len(table)
+    for made in ("choice.json", "siamese_0/report.html", "siamese_1/report.html", "siamese_2/report.html", "ranks.csv",
+                 "leaderboard.html", "summary.csv"):  # fmt: skip
+        assert (out / made).is_file(), made
+    found = read_json(out / "context.json")
+    assert found["clock_489"]["value"] > 0.7 and found["about"]["source"] == "data/reddit/redditSubmissions.csv.gz"
+    said = steps(again)
+    assert len(said) >= 9 and all(text.startswith("done before") for text in said.values()), said
