@@ -44,6 +44,7 @@ from utils import UserError, at_least, check_outputs, print_configuration, read_
 
 PAIR_COLUMNS = ["img_id_1", "img_id_2", "kind", "distance", "joined"]
 ON_PAGE = 2000  # pictures, in whole groups: the doubtful ones
+POSTS_NAMED = 5  # of a picture, on the page
 TABLES = ("data_set_iv", "image4classification")  # that get the column `group`
 
 
@@ -125,22 +126,28 @@ def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
     return list(tables)
 
 
-def read_votes(data_path: Path) -> pd.Series:
-    """The votes of each img_id's most successful post, where submissions.csv.gz or else data_set_iv.csv has them."""
+def read_votes(data_path: Path, img_ids: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The votes of the most successful post of each of these pictures, where submissions.csv.gz or else data_set_iv.csv
+    has them; and, from the first, all its posts in words: where, when, and with how many votes."""
     if (path := data_path / "submissions.csv.gz").is_file():
-        submissions, _ = virality.read_submissions(path)
-        return submissions.groupby("img_id")["score"].max()
+        posts, _ = virality.read_submissions(path, timed=True)
+        posts = posts[posts["img_id"].isin(img_ids)].copy()
+        day = pd.to_datetime(posts["time"], unit="s", errors="coerce").dt.strftime("%Y-%m-%d").fillna("once")
+        posts["words"] = posts["subreddit"].astype(str) + " " + day + ": " + posts["score"].map("{:,}".format)
+        posts = posts[["img_id", "score", "words"]].groupby("img_id")
+        more = (posts.size() - POSTS_NAMED).map(lambda n: f"; {n} more" if n > 0 else "")
+        return posts["score"].max(), posts["words"].agg(lambda words: "; ".join(words.head(POSTS_NAMED))) + more
+    none = pd.Series(dtype=object)
     try:
         rows = pd.read_csv(data_path / "datasets" / "data_set_iv.csv", index_col="img_id")
     except (OSError, ValueError):  # there is none, or none that can be read: the page does without
-        return pd.Series(dtype=float)
+        return pd.Series(dtype=float), none
     names = [name for name in ("score", "max_raw_upvotes") if name in rows]
-    return pd.to_numeric(rows[names[0]], errors="coerce") if names and rows.index.is_unique else pd.Series(dtype=float)
+    known = names and rows.index.is_unique
+    return (pd.to_numeric(rows[names[0]], errors="coerce") if known else pd.Series(dtype=float)), none
 
 
-def write_page(
-    path: str, table: pd.DataFrame, votes: pd.Series, data_path: Path, num_workers: int, max_pixels: int
-) -> None:
+def write_page(path: str, table: pd.DataFrame, data_path: Path, num_workers: int, max_pixels: int) -> None:
     """The page of the groups, the doubtful ones first, ON_PAGE pictures at most."""
     shown = table[table["group"].duplicated(keep=False)]
     doubt = shown.groupby("group")["distance"].transform("max")
@@ -157,8 +164,10 @@ def write_page(
         pictures = dict(
             zip(shown["img_id"].astype(str), pool.map(one, of_data_set(data_path, shown["img_id"])), strict=True)
         )
-    note = "differs from " + shown["of"].astype(str) + " by " + shown["distance"].astype(str)
-    shown = shown.assign(votes=shown["img_id"].map(votes), note=note.where(shown["of"].notna(), ""))
+    votes, posts = read_votes(data_path, shown["img_id"])
+    differs = "; differs from " + shown["of"].astype(str) + " by " + shown["distance"].astype(str)
+    note = shown["img_id"].map(posts).fillna("").astype(str) + differs.where(shown["of"].notna(), "")
+    shown = shown.assign(votes=shown["img_id"].map(votes), note=note.str.removeprefix("; "))
     shown = shown.assign(kind=shown["kind"].fillna("").where(shown["kind"] != "variant", ""))
     write_text(path, copies_page(shown, {img_id: each for img_id, each in pictures.items() if each}))
 
@@ -215,7 +224,7 @@ def find_and_write(args: argparse.Namespace, beside: Path) -> None:
     write_csv(args.output, table)
     write_csv(beside, pair_table(small.img_ids, group, pairs))
     if args.page:
-        write_page(args.page, table, read_votes(data_path), data_path, args.num_workers, args.max_pixels)
+        write_page(args.page, table, data_path, args.num_workers, args.max_pixels)
     written = [
         args.output,
         beside,

@@ -57,7 +57,7 @@ def votes_apart(groups: pd.DataFrame) -> str:
     return (
         f"The same picture, up to {most} times the votes: in half of the {len(times):,} groups that have votes, the "
         f"most successful copy has at least {middle} times the votes of the least successful. The picture cannot "
-        "explain that: luck, time, community and title differ."
+        "explain that, for it is the same: luck and context do (community, time, title, who posts)."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run
 from downloads import ENVIRONMENT, ledger
 from loopback_server import picture, serving
 from picture_server import flags, serving_pictures
@@ -133,6 +134,36 @@ def test_own_goes_from_a_dump_to_a_report(checkout, num_images):
     said = steps(again)
     assert said.pop("submissions").startswith("those of") and len(said) >= 8
     assert all(text.startswith("done before") for text in said.values()), said
+
+
+def test_pictures_of_ones_own_table_are_joined_and_their_votes_stand_side_by_side(real_data, tmp_path):
+    """Real ones, at hand under their img_id, without addresses."""
+    memes, data = real_data / "memes", tmp_path / "data"
+    shutil.copytree(memes / "images", data / "images")
+    groups, table = data / "datasets" / "groups.csv", data / "datasets" / "data_set_iv.csv"
+    groups.parent.mkdir()
+    for words in (
+        ["submissions.py", memes / "submissions.csv", "--output", data],
+        ["download_images.py", "--data_path", data],
+        ["duplicates.py", data, "--output", groups, "--page", tmp_path / "copies.html"],
+        ["virality.py", data / "submissions.csv.gz", "--groups", groups, "--output", table],
+        ["data_set.py", "--data_path", data],
+    ):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+    known, scores = pd.read_csv(memes / "submissions.csv"), pd.read_csv(table)
+    known = known[known.groupby("near_duplicate_group")["img_id"].transform("size") > 1]
+    found = pd.read_csv(groups).set_index("img_id")["group"]
+    whole = known["img_id"].map(found).groupby(known["near_duplicate_group"]).nunique() == 1
+    assert whole.sum() == 25 and len(whole) == 28  # three are one template under two captions
+    joined = pd.read_csv(data / "datasets" / "data_set_iv.copies.csv")
+    assert len(scores) == 1466 - len(joined) and scores["submissions"].sum() == 1466
+    assert set(joined["counts_as"]) == set(scores["img_id"][scores["submissions"] > 1])
+    classes = pd.read_csv(data / "datasets" / "image4classification.csv")
+    assert set(classes["subreddit"]) == set("ABCD") and not set(classes["img_id"]) & set(joined["img_id"])
+    page = (tmp_path / "copies.html").read_text()
+    assert re.search(r"The same picture, up to 1\d\d times the votes", page) and "luck and context do" in page
+    assert "A 2017-10-12: 48,863" in page and "D 2017-10-12: 1,402" in page
 
 
 # --- reddit ---------------------------------------------------------------------------------------------------------
