@@ -37,6 +37,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import distributed
+import feature_training
 from calibration import p_above
 from decoding.decoder import MAX_PIXELS, UnusablePicture
 from device import autocast, select_device
@@ -327,7 +328,8 @@ def print_ends(ranks: Ranks, against: str) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
+    parser.add_argument("--features", metavar="FILE.npz", help="instead: features, for a ranker trained on such")
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
     parser.add_argument("--output", default="ranks.csv", help="the table (default %(default)s)")
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
@@ -338,11 +340,20 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
     parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is faster)")
     parser.add_argument("--deterministic", action="store_true", help="measure nothing to choose the precision by")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if bool(args.source) == bool(args.features):
+        parser.error("what is to be ranked: SOURCE, or --features FILE.npz")
+    if args.features and args.page:
+        parser.error("--page needs pictures, and --features has none")
+    return args
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.features:
+        print_configuration(args, "rank features")
+        feature_training.rank_features(args.features, args.check_point, args.output)
+        return
     output = Path(args.output)
     unreadable = output.with_name(f"{output.stem}.unreadable.csv") if output.name else output
     outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}

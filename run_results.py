@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import calibration
 import data_set
 import deza2015
 import metrics
 import training
 import visualisation
+from context import context_on_pairs
 from decoding.decoder import decode
 from pictures.left_out import summary
-from training_data import ClassificationData, RankingData, read_survivors
+from training_data import ClassificationData, RankingData, mode_pairs, read_survivors
 from utils import rank, write_csv, write_json, write_text
 
 WATCHED = 6  # validation pictures whose windows are kept at every epoch
@@ -44,6 +46,43 @@ def look_metrics(
         found["pictures_with_a_cue"] = len(cues)
         found["mean_overlap"] = float(metrics.overlap(windows, cues).mean())
     return found
+
+
+def figures_of_ranker(
+    scores: np.ndarray,
+    windows: np.ndarray | None,
+    data: RankingData,
+    data_path: str | Path,
+    pair_mode: str,
+    temperature: float,
+) -> dict[str, Any]:
+    """What results.json says of the test pictures' scores (n,) and windows, and of what they are of."""
+    rows = data.rows["test"]
+    v_score, faults = data.v_score[rows], data.pictures.faults
+    pairs = mode_pairs(v_score, pair_mode, data.pairs["test"])
+    return {
+        "n": {name: len(part) for name, part in data.rows.items()},
+        "test": metrics.ranking_metrics(scores, v_score, pairs) | look_metrics(windows, data, rows, pairs),
+        "calibration": calibration.calibration_metrics(scores, v_score, pairs, temperature),
+        "context": context_on_pairs(data_path, data.pictures.img_ids[rows], *metrics.write_out(v_score, pairs)[:2]),
+        "pictures_left_out": len(faults),
+        "left_out": faults["fault"].value_counts().to_dict(),
+        "survivors": read_survivors(data_path),
+    }
+
+
+def write_test_scores(
+    folder: Path, data: RankingData, data_path: str | Path, scores: np.ndarray, windows: np.ndarray | None
+) -> pd.DataFrame:
+    """test_scores.csv, which is returned, and test_pictures.txt: the paths of the test pictures."""
+    rows = data.rows["test"]
+    table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": data.v_score[rows], "score": scores})
+    if windows is not None:
+        table[["x", "y", "w", "h"]] = windows.round(2)
+    write_csv(folder / "test_scores.csv", table)
+    paths = [str(data_set.picture_path(data_path, img_id)) for img_id in table["img_id"]]
+    write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
+    return table
 
 
 def print_ranker(results: dict[str, Any], folder: Path) -> None:

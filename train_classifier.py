@@ -27,6 +27,7 @@ import backbones
 import data_set
 import distributed
 import feature_extractor
+import feature_training
 import label_images
 import metrics
 import run_results
@@ -383,30 +384,39 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add_flags(parser)
     training.add_several_runs(parser)
     flag = parser.add_argument
-    flag("--predict", metavar="SOURCE",
-         help="label the pictures of a folder, tar or list with --check_point; nothing is trained")  # fmt: skip
+    flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_heads.py), or label them")
+    flag("--predict", nargs="?", const="", metavar="SOURCE",
+         help="label the pictures of a folder, tar or list, or --features, by --check_point")  # fmt: skip
     flag("--output", default="labels.csv", metavar="FILE.csv", help="what --predict writes (default %(default)s)")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
-    if not args.predict:
+    if args.predict is None:
         check_flags(parser, args)
     elif args.check_point in (None, "last"):
         parser.error("--predict needs --check_point FILE, a run's best.pt")
+    elif bool(args.predict) == bool(args.features):
+        parser.error("--predict labels the pictures of a SOURCE, or --features")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
     distributed.join(args.device)
+    if args.features and args.predict is None:
+        feature_training.run(feature_training.train_classifier, args.seeds, vars(args))
+        return
     print_configuration(args, "subreddit classifier")
-    if args.predict:
-        if rank() == 0:
+    if args.predict is not None:
+        if rank() == 0 and args.features:
+            feature_training.label_features(args.features, args.check_point, args.output)
+        elif rank() == 0:
             machine = {"device": args.device, "num_workers": args.num_workers, "amp": args.amp}
             machine |= {"deterministic": args.deterministic}
             limits = {"max_pixels": args.max_pixels, "left_out": args.left_out}
             label_images.label_pictures(args.predict, args.check_point, args.output, **machine, **limits)
         return
-    settings = {name: value for name, value in vars(args).items() if name not in ("seeds", "predict", "output")}
+    own = ("seeds", "predict", "output", "features")
+    settings = {name: value for name, value in vars(args).items() if name not in own}
     if args.seeds or args.folds > 1:
         training.train_many(train, args.seeds, **settings)
     else:

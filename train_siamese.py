@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from tqdm import tqdm
 import calibration
 import data_set
 import distributed
+import feature_training
 import losses
 import metrics
 import run_comparison
@@ -33,12 +33,11 @@ import run_results
 import training
 import transforms
 from backbones import NETWORKS
-from context import context_on_pairs
 from data_set import PAIR_MODES, Pictures
 from decoding.decoder import MAX_PIXELS
 from device import autocast, seed_everything, select_device
 from siamese_net import RECIPES, Recipe, SiameseNet, boxes, named_recipe
-from training_data import RankingData, load_ranking, mode_pairs, read_survivors
+from training_data import RankingData, load_ranking, mode_pairs
 from utils import (
     UserError,
     load_checkpoint,
@@ -46,9 +45,7 @@ from utils import (
     rank,
     run_main,
     save_checkpoint,
-    write_csv,
     write_json,
-    write_text,
 )
 
 Batch = tuple[np.ndarray, Tensor | None, Tensor | None]  # positions of pictures; targets and weights of their pairs
@@ -359,24 +356,15 @@ def finish(
     model.load_state_dict(best["model"])
     amp = best.get("precision", {}).get("amp")  # as the epochs were compared
     rows = data.rows["test"]
-    v_score = data.v_score[rows]
     start = time.perf_counter()
     scores, windows = predict(model, data.pictures, rows, amp)
     seconds = time.perf_counter() - start
-    pairs = mode_pairs(v_score, pair_mode, data.pairs["test"])
-    test = metrics.ranking_metrics(scores, v_score, pairs)
     temperature = temperature_of(model, data, pair_mode, amp)
     results = {
         "configuration": config,
-        "n": {name: len(part) for name, part in data.rows.items()},
         "best_epoch": best["epoch"],
         "validation_pair_accuracy": state["history"][best["epoch"] - 1]["val_pair_accuracy"],
-        "test": test | run_results.look_metrics(windows, data, rows, pairs),
-        "calibration": calibration.calibration_metrics(scores, v_score, pairs, temperature),
-        "context": context_on_pairs(data_path, data.pictures.img_ids[rows], *metrics.write_out(v_score, pairs)[:2]),
-        "pictures_left_out": len(data.pictures.faults),
-        "left_out": data.pictures.faults["fault"].value_counts().to_dict(),
-        "survivors": read_survivors(data_path),
+        **run_results.figures_of_ranker(scores, windows, data, data_path, pair_mode, temperature),
         "train_seconds": sum(row["seconds"] for row in state["history"]),
         "train_images_per_second": float(np.mean([row["images_per_second"] for row in state["history"]])),
         "seconds": seconds,
@@ -387,12 +375,7 @@ def finish(
     found = {"train_scores": torch.from_numpy(np.sort(train_scores)), "temperature": temperature}
     save_checkpoint(folder / "best.pt", best | found)
     training.share_last(folder, state)
-    table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": v_score, "score": scores})
-    if windows is not None:
-        table[["x", "y", "w", "h"]] = windows.round(2)
-    write_csv(folder / "test_scores.csv", table)
-    paths = [str(data_set.picture_path(data_path, img_id)) for img_id in table["img_id"]]
-    write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
+    table = run_results.write_test_scores(folder, data, data_path, scores, windows)
     write_json(folder / "results.json", results)
     if rank() == 0:
         run_results.draw_ranker(folder, data, state, table, windows, data_path, pair_mode)
@@ -418,6 +401,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     training.add_several_runs(parser)
+    parser.add_argument("--features", metavar="FILE.npz", help="train a head on these features (see feature_heads.py)")
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="is one better than another? nothing is trained")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
@@ -432,8 +416,11 @@ def main() -> None:
         run_comparison.compare_runs(args.compare)
         return
     distributed.join(args.device)
+    if args.features:
+        feature_training.run(feature_training.train_ranker, args.seeds, vars(args))
+        return
     print_configuration(args, "siamese ranker")
-    settings = {name: value for name, value in vars(args).items() if name not in ("seeds", "compare")}
+    settings = {name: value for name, value in vars(args).items() if name not in ("seeds", "compare", "features")}
     if args.seeds or args.folds > 1:
         training.train_many(train, args.seeds, **settings)
     else:

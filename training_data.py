@@ -223,10 +223,29 @@ def load_classification(
     Raises UserError where a split has too few classes.
     With a number as `balance_data` the training split keeps that many pictures of each class.
     """
-    table = data_set.read_table(data_path, "image4classification", ["subreddit", "label"])
+    table = read_classification(data_path)
     side = transforms.stored_side(image_size)
     pictures = data_set.load_pictures(data_path, table["img_id"], side, num_workers, cache == "on", max_pixels)
     data_set.report_faults(pictures, data_path, left_out)
+    return split_classification(data_path, table, pictures, split, seed, fold, folds, balance_data)
+
+
+def read_classification(data_path: str | Path) -> pd.DataFrame:
+    """The table of the images to classify, with subreddit and label."""
+    return data_set.read_table(data_path, "image4classification", ["subreddit", "label"])
+
+
+def split_classification(
+    data_path: str | Path,
+    table: pd.DataFrame,
+    pictures: Pictures,
+    split: str | None,
+    seed: int,
+    fold: int,
+    folds: int,
+    balance_data: int | str | None = None,
+) -> ClassificationData:
+    """The `pictures` (or what stands for them: `img_ids` is read) of `table`, split; see `load_classification`."""
     labels = table.set_index("img_id").loc[pictures.img_ids, "label"].to_numpy(np.int64)
     rows = rows_of_splits(data_path, table, pictures.img_ids, split, seed, fold, folds)
     for name, part in rows.items():

@@ -1,0 +1,266 @@
+"""Heads on features from anywhere: what a feature file holds, a linear head and a small network, chosen on validation.
+
+A file is an .npz with `names` (n,: an img_id, or a path that ends in <img_id>.jpg) and `features` (n, d or n, …).
+Nothing in it is unpickled. Both heads standardise what they are given, and learn by whatever loss the task has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from utils import UserError, load_checkpoint
+
+STRENGTHS = tuple(10.0 ** -np.arange(0, 4.5, 0.5))  # of the linear head's L2 penalty, the strongest first
+DROPOUTS = (0.8, 0.5, 0.2)  # of the network's hidden units
+HIDDEN, STEPS, RATE = 128, 120, 3e-3  # of the network; steps of at most BATCH examples
+BATCH, MOST = 4096, 30_000  # examples (pairs, or pictures) that a step of the network, or of the linear head, sees
+
+# What a task gives a head to learn from: given how many examples at most and a generator, the rows of features that
+# they need and the loss of these rows' outputs (rows, outputs).
+Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, Callable[[Tensor], Tensor]]]
+
+
+# --- feature files --------------------------------------------------------------------------------------------------
+@dataclass
+class FeatureFile:
+    """`names` (n,) of pictures, `features` (n, d; float32), and what made them (`about`), where the file says it."""
+
+    path: Path
+    names: np.ndarray
+    features: np.ndarray
+    about: dict[str, Any]
+
+
+@dataclass
+class FeaturesOfImages:
+    """What stands for a data set's pictures: `img_ids` (n,), their `features` (n, d), `faults` (img_id, fault)."""
+
+    img_ids: np.ndarray
+    features: np.ndarray
+    faults: pd.DataFrame
+
+    def rows_of(self, img_ids: np.ndarray) -> np.ndarray:
+        """Where these img_ids stand, −1 for those without features."""
+        return pd.Index(self.img_ids).get_indexer(img_ids)
+
+
+def read_feature_file(path: str | Path) -> FeatureFile:
+    """An .npz with `names` and `features`. Raises UserError, which names the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        with np.load(path) as file:  # numpy's own default: no pickles
+            if missing := {"names", "features"} - set(file.files):
+                found = ", ".join(file.files)
+                raise UserError(f"--features {path} has no array {' and '.join(sorted(missing))} (it has {found})")
+            names, features = file["names"], file["features"]
+            about = json.loads(str(file["about"])) if "about" in file.files else {}
+    except FileNotFoundError as error:
+        raise UserError(f"--features {path} does not exist") from error
+    except UserError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many types for a file that is none of theirs
+        pickled = "Object arrays" in str(error)
+        why = "it holds pickled objects: save names with dtype=str" if pickled else (str(error) or "?").splitlines()[0]
+        raise UserError(f"--features {path} cannot be read as an .npz of arrays: {why}") from error
+    names = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names.astype(str)
+    return FeatureFile(path, names, _checked(path, names, features), about if isinstance(about, dict) else {})
+
+
+def _checked(path: Path, names: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """The features as (n, d) float32."""
+    if names.ndim != 1 or features.ndim < 2 or len(names) != len(features):
+        raise UserError(f"--features {path}: names is {names.shape}, features {features.shape}: not (n,) and (n, d)")
+    if not features.size:
+        raise UserError(f"--features {path}: features is {features.shape}: nothing to learn from")
+    if features.dtype.kind not in "fiub":
+        raise UserError(f"--features {path}: features is of type {features.dtype}, not of numbers")
+    if len(np.unique(names)) < len(names):
+        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
+        raise UserError(f"--features {path}: the name {str(twice)!r} stands there twice")
+    with np.errstate(over="ignore"):
+        flat = features.reshape(len(features), -1).astype(np.float32)
+    bad = ~np.isfinite(flat)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise UserError(f"--features {path}: feature {column} of {str(names[row])!r} is no finite number")
+    return flat
+
+
+def of_images(file: FeatureFile, img_ids: pd.Series) -> FeaturesOfImages:
+    """The features of a table's images; those without are `faults`, and names that are no image's are counted.
+
+    Raises UserError where no name, or one image twice, is meant.
+    """
+    number = pd.Series(file.names).str.extract(r"(?:^|[/\\])(\d+)(?:\.\w+)?$")[0].astype(float)
+    known = number.isin(img_ids).to_numpy()
+    if not known.any():
+        raise UserError(
+            f"--features {file.path}: none of its {len(known)} names ({str(file.names[0])!r}, …) is in the table"
+        )
+    if not known.all():
+        strange = str(file.names[~known][0])
+        print(f"features: {(~known).sum()} of {len(known)} names are not in the table ({strange!r}, …)", flush=True)
+    place = pd.Series(np.flatnonzero(known), number[known].astype(np.int64))
+    if place.index.has_duplicates:
+        twice = place.index[place.index.duplicated()][0]
+        raise UserError(f"--features {file.path}: two of its names stand for the img_id {twice}")
+    there = img_ids.isin(place.index).to_numpy()
+    lacking = pd.DataFrame({"img_id": img_ids[~there], "fault": "no features"})
+    if len(lacking):
+        print(f"features: {len(lacking)} of {len(img_ids)} images have none and are left out", flush=True)
+    ids = img_ids[there].to_numpy()
+    return FeaturesOfImages(ids, file.features[place.loc[ids].to_numpy()], lacking)
+
+
+# --- heads ----------------------------------------------------------------------------------------------------------
+class Standardise(nn.Module):
+    """Features less their training mean, over their spread.
+
+    The spread is √(own² + median²) of the training pictures' standard deviations: features that hardly vary are not
+    blown up, and one that varies a thousandfold does not drown the others.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def fit(self, x: Tensor) -> None:
+        """From training features (n, d)."""
+        deviation = x.double().std(0, correction=0)
+        varying = deviation[deviation > 0]
+        typical = varying.median() if len(varying) else torch.tensor(1.0)
+        self.mean.copy_(x.double().mean(0))
+        self.spread.copy_((deviation**2 + typical**2).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.spread
+
+
+def build_head(kind: str, width: int, outputs: int, setting: float) -> nn.Sequential:
+    """Features (n, width) → (n, outputs): `linear`, or a `network` of one hidden layer whose dropout is `setting`."""
+    if kind == "linear":
+        layers = [nn.Linear(width, outputs)]
+        nn.init.zeros_(layers[0].weight)
+        nn.init.zeros_(layers[0].bias)
+    else:
+        layers = [nn.Linear(width, HIDDEN), nn.ReLU(), nn.Dropout(setting), nn.Linear(HIDDEN, outputs)]
+    return nn.Sequential(Standardise(width), *layers)
+
+
+def fit_linear(last: nn.Linear, x: Tensor, draw: Draw, strength: float, seed: int) -> None:
+    """Minimise the loss and strength/2 · |w|² by L-BFGS, from the weights that the layer has; `x` is standardised."""
+    rows, loss = draw(MOST, np.random.default_rng(seed))
+    x = x[rows]
+    optimiser = torch.optim.LBFGS(last.parameters(), max_iter=30, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss(last(x)) + strength / 2 * last.weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+
+
+def fit_network(layers: nn.Sequential, x: Tensor, draw: Draw, seed: int) -> None:
+    """STEPS steps of AdamW with a warm-up and a cosine to nothing; `x` is standardised."""
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(layers.parameters(), lr=RATE, weight_decay=0.1, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+    layers.train()
+    for _ in range(STEPS):
+        rows, loss = draw(BATCH, rng)
+        value = loss(layers(x[rows]))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+
+
+@contextlib.contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """One thread for steps of a few milliseconds: on a busy machine several wait for each other longer than that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if size < 4_000_000 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_head(
+    x: np.ndarray, outputs: int, draw: Draw, figure: Callable[[nn.Module], float], seed: int
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The head with the highest validation `figure` among both kinds and all settings, and a row for each tried.
+
+    `x` (n, d) are the training features, in whose rows `draw` speaks. A row: head, setting (the strength of the
+    penalty, or the dropout), validation.
+    """
+    width, tried, best = x.shape[1], [], None
+    linear = build_head("linear", width, outputs, 0)
+    linear[0].fit(torch.from_numpy(x))
+    scaled = linear[0](torch.from_numpy(x))
+    for kind, settings in (("linear", STRENGTHS), ("network", DROPOUTS)):
+        for setting in settings:
+            with threads_for(x.size):
+                if kind == "linear":
+                    fit_linear(linear[1], scaled, draw, setting, seed)
+                    head = copy.deepcopy(linear)
+                else:
+                    torch.manual_seed(seed)
+                    head = build_head(kind, width, outputs, setting)
+                    head[0].load_state_dict(linear[0].state_dict())
+                    fit_network(head[1:], scaled, draw, seed)
+            value = figure(head.eval())
+            tried.append({"head": kind, "setting": float(f"{setting:.3g}"), "validation": value})
+            if np.isfinite(value) and (best is None or value > best[0]):
+                best = value, head
+    if best is None:
+        raise UserError("--features: no head learns from these features: their outputs are no numbers")
+    return best[1], tried
+
+
+@torch.inference_mode()
+def outputs_of(head: nn.Module, features: np.ndarray) -> np.ndarray:
+    """What the head makes of features (n, d): (n, outputs), float64, in double precision, a row at a time alike."""
+    head = copy.deepcopy(head).double().eval()
+    parts = np.array_split(features, max(1, -(-len(features) // BATCH)))
+    return np.concatenate([head(torch.from_numpy(part).double()).numpy() for part in parts])
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+def state_of(head: nn.Sequential, chosen: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds of a head: how it is built, its weights, and what made the features."""
+    shape = {"kind": chosen["head"], "setting": chosen["setting"], "width": head[0].mean.shape[0]}
+    return {"head": shape | {"outputs": head[-1].out_features}, "model": head.state_dict(), "features": about}
+
+
+def head_from_checkpoint(path: str | Path, kind: str, file: FeatureFile) -> tuple[nn.Module, dict[str, Any]]:
+    """The head of a checkpoint of this `kind`, ready to use, and all that the checkpoint holds.
+
+    Raises UserError where the features of `file` are not of the width, or of the network, that it was trained on.
+    """
+    state = load_checkpoint(path, kind)
+    shape = state["head"]
+    if file.features.shape[1] != shape["width"]:
+        had, has = shape["width"], file.features.shape[1]
+        raise UserError(f"--features {file.path} has {has} numbers a picture, the head of {path} was trained on {had}")
+    for key in ("model_name", "weights_sha256", "cut"):
+        had, has = (about.get(key) for about in (state["features"], file.about))
+        if had and has and had != has:
+            raise UserError(f"--features {file.path} is of {key} {has}, the head of {path} was trained on {had}")
+    head = build_head(shape["kind"], shape["width"], shape["outputs"], shape["setting"])
+    head.load_state_dict(state["model"])
+    return head.eval(), state
