@@ -87,6 +87,7 @@ submissions() { # of the FILES: dumps, listings, tables
   local i
   for i in "${!FILES[@]}"; do
     case "${FILES[i]}" in /*) ;; *) FILES[i]="$FROM/${FILES[i]}" ;; esac
+    [ -f "${FILES[i]}" ] || { echo "error: ${FILES[i]} is not a file" >&2; exit 2; }
   done
   mkdir -p "$OUT/.steps"
   ls -lL -- "${FILES[@]}" >"$known" || exit 2 # names, sizes and times: a hash of large dumps would take minutes
@@ -130,11 +131,10 @@ data() {
 }
 
 # Own data may grow: a training goes on, or is done, only if its tables and pictures are those that it began with.
-same_data() { # $1: the training, whose folder loses its state if they are not
+same_data() { # $1: the training, whose folder loses its state if they are not; $2: its table
   [ -n "$PICTURES" ] || return 0
   local began="$OUT/.steps/began_$1" key
-  # shellcheck disable=SC2046
-  key=$(sha $(ls "$TABLE" "$CLASSES" "$PICTURES" 2>/dev/null) | sha)
+  key=$(sha "$2" "$PICTURES" | sha)
   [ "$(cat "$began" 2>/dev/null)" = "$key" ] || rm -f "$OUT/$1/last.pt" "$OUT/$1/results.json"
   mkdir -p "$OUT/.steps" && echo "$key" >"$began"
 }
@@ -146,7 +146,7 @@ classifier() { # on the Reddit data the four networks, whose comparison chooses 
     echo "== classifier: left out, there are no two communities to tell"
     return
   fi
-  same_data classifier
+  same_data classifier "$CLASSES"
   # shellcheck disable=SC2086
   step classifier "$OUT/classifier/results.json" "$CLASSES $PICTURES" train_classifier.py --data_path "$DATA" \
     --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
@@ -162,7 +162,7 @@ siamese() {
   local network=alexnet type
   [ ! -e "$OUT/choice.json" ] || network=$(sed -n 's/.*"ranker_model_name": "\([a-z]*\)".*/\1/p' "$OUT/choice.json")
   for type in "${SIAMESE_TYPES[@]}"; do
-    same_data "siamese_$type"
+    same_data "siamese_$type" "$TABLE"
     # shellcheck disable=SC2086
     step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE $PICTURES" train_siamese.py --data_path "$DATA" \
       --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" ${EPOCHS[@]+"${EPOCHS[@]}"} \

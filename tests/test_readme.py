@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -50,6 +51,8 @@ def trained(sample, tmp_path_factory) -> Path:
         community = folder / "photos" / ("indoors", "outdoors")[number % 2]
         community.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, community / f"DSC_{number}.JPG")
+    post = {"id": "abcde", "created_utc": 1.6e9, "score": 1, "subreddit": "aww", "title": "a cat"}
+    (folder / "posts.ndjson").write_text(json.dumps(post | {"url": "https://i.redd.it/abc.jpg"}))
     pd.DataFrame({"path": paths, "score": range(len(paths))}).to_csv(folder / "ranks.csv", index=False)
     return folder
 
@@ -85,7 +88,7 @@ def test_a_verb_of_the_readme_is_one_of_the_script(command):
 def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
     """The command's words, its data set and run replaced by small ones, and what it writes put aside."""
     places = {"FOLDER": "data/images", "D": "data", "scenes": "data", "data/sample": "data", "RUN": "run"}
-    places |= {"PHOTOS": "photos", "OWN": "own"}
+    places |= {"PHOTOS": "photos", "OWN": "own", "FILE": "posts.ndjson"}
     places |= {"outputs/sample/siamese_1": "run", "data/reddit/deza2015": "data", "data/reddit": "data"}
     words = shlex.split(command)
     for name, place in places.items():
