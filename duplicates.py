@@ -35,6 +35,7 @@ from copies.groups import describe, group_pictures
 from copies.search import find_pairs, kept_folder
 from copies.store import grey, load_small
 from decoding.decoder import MAX_PIXELS, UnusablePicture
+from feature_files import places_of, read_feature_file
 from locks import alone
 from pages.copies import copies_page, read_groups
 from pages.template import thumbnail
@@ -78,20 +79,13 @@ def read_by_hand(path: str, img_ids: np.ndarray) -> np.ndarray:
 
 
 def read_features(path: str, img_ids: np.ndarray) -> np.ndarray:
-    """Features (n, d) of these pictures from a file with `names` (img_ids, or files named so) and `features`."""
-    try:
-        with np.load(path) as file:
-            names, features = file["names"], file["features"]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path} is no feature file with `names` and `features`: {error}") from error
-    if len(names) != len(features):
-        raise UserError(f"{path}: {len(names)} names and {len(features)} rows of features do not fit together")
-    rows = pd.Index([Path(str(name)).stem for name in names]).get_indexer([str(img_id) for img_id in img_ids])
-    if (rows < 0).any():
-        raise UserError(f"{path} has no features of img_id {img_ids[rows < 0][0]} ({(rows < 0).sum()} are missing)")
-    return features[rows].reshape(len(rows), -1).astype(np.float32)
+    """Features (n, d) of these pictures from a feature file, which must have them all."""
+    file = read_feature_file(path)
+    places = places_of(file, img_ids)
+    if (places < 0).any():
+        missing = img_ids[places < 0]
+        raise UserError(f"--features {path} has no features of img_id {missing[0]} ({len(missing)} are missing)")
+    return file.features[places]
 
 
 def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,6 +148,8 @@ def _join(output: Path, paths: list[Path], names: np.ndarray, about: dict[str, A
 
 def read_features(path: str | Path) -> Features:
     """What `write_features` wrote; a UserError for anything else."""
+    if Path(path).exists() and not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
+        raise UserError(f"{path} is not a feature file of this project: it is no .npz, or a part of one")
     try:
         with np.load(path) as file:
             return Features(*(file[name] for name in Features._fields[:-1]), json.loads(str(file["about"])))

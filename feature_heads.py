@@ -1,24 +1,21 @@
-"""Heads on features from anywhere: what a feature file holds, a linear head and a small network, chosen on validation.
+"""Heads on features from anywhere (feature_files.py): a linear one and a small network, chosen on validation.
 
-A file is an .npz with `names` (n,: an img_id, or a path that ends in <img_id>.jpg) and `features` (n, d or n, …).
-Nothing in it is unpickled. Both heads standardise what they are given, and learn by whatever loss the task has.
+Both standardise what they are given, and learn by whatever loss the task has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from feature_files import FeatureFile
 from utils import UserError, load_checkpoint
 
 STRENGTHS = tuple(10.0 ** -np.arange(0, 4.5, 0.5))  # of the linear head's L2 penalty, the strongest first
@@ -29,98 +26,6 @@ BATCH, MOST = 4096, 30_000  # examples (pairs, or pictures) that a step of the n
 # What a task gives a head to learn from: given how many examples at most and a generator, the rows of features that
 # they need and the loss of these rows' outputs (rows, outputs).
 Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, Callable[[Tensor], Tensor]]]
-
-
-# --- feature files --------------------------------------------------------------------------------------------------
-@dataclass
-class FeatureFile:
-    """`names` (n,) of pictures, `features` (n, d; float32), and what made them (`about`), where the file says it."""
-
-    path: Path
-    names: np.ndarray
-    features: np.ndarray
-    about: dict[str, Any]
-
-
-@dataclass
-class FeaturesOfImages:
-    """What stands for a data set's pictures: `img_ids` (n,), their `features` (n, d), `faults` (img_id, fault)."""
-
-    img_ids: np.ndarray
-    features: np.ndarray
-    faults: pd.DataFrame
-
-    def rows_of(self, img_ids: np.ndarray) -> np.ndarray:
-        """Where these img_ids stand, −1 for those without features."""
-        return pd.Index(self.img_ids).get_indexer(img_ids)
-
-
-def read_feature_file(path: str | Path) -> FeatureFile:
-    """An .npz with `names` and `features`. Raises UserError, which names the file and what is wrong with it."""
-    path = Path(path)
-    try:
-        with np.load(path) as file:  # numpy's own default: no pickles
-            if missing := {"names", "features"} - set(file.files):
-                found = ", ".join(file.files)
-                raise UserError(f"--features {path} has no array {' and '.join(sorted(missing))} (it has {found})")
-            names, features = file["names"], file["features"]
-            about = json.loads(str(file["about"])) if "about" in file.files else {}
-    except FileNotFoundError as error:
-        raise UserError(f"--features {path} does not exist") from error
-    except UserError:
-        raise
-    except Exception as error:  # numpy and zipfile raise many types for a file that is none of theirs
-        pickled = "Object arrays" in str(error)
-        why = "it holds pickled objects: save names with dtype=str" if pickled else (str(error) or "?").splitlines()[0]
-        raise UserError(f"--features {path} cannot be read as an .npz of arrays: {why}") from error
-    names = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names.astype(str)
-    return FeatureFile(path, names, _checked(path, names, features), about if isinstance(about, dict) else {})
-
-
-def _checked(path: Path, names: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """The features as (n, d) float32."""
-    if names.ndim != 1 or features.ndim < 2 or len(names) != len(features):
-        raise UserError(f"--features {path}: names is {names.shape}, features {features.shape}: not (n,) and (n, d)")
-    if not features.size:
-        raise UserError(f"--features {path}: features is {features.shape}: nothing to learn from")
-    if features.dtype.kind not in "fiub":
-        raise UserError(f"--features {path}: features is of type {features.dtype}, not of numbers")
-    if len(np.unique(names)) < len(names):
-        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
-        raise UserError(f"--features {path}: the name {str(twice)!r} stands there twice")
-    with np.errstate(over="ignore"):
-        flat = features.reshape(len(features), -1).astype(np.float32)
-    bad = ~np.isfinite(flat)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise UserError(f"--features {path}: feature {column} of {str(names[row])!r} is no finite number")
-    return flat
-
-
-def of_images(file: FeatureFile, img_ids: pd.Series) -> FeaturesOfImages:
-    """The features of a table's images; those without are `faults`, and names that are no image's are counted.
-
-    Raises UserError where no name, or one image twice, is meant.
-    """
-    number = pd.Series(file.names).str.extract(r"(?:^|[/\\])(\d+)(?:\.\w+)?$")[0].astype(float)
-    known = number.isin(img_ids).to_numpy()
-    if not known.any():
-        raise UserError(
-            f"--features {file.path}: none of its {len(known)} names ({str(file.names[0])!r}, …) is in the table"
-        )
-    if not known.all():
-        strange = str(file.names[~known][0])
-        print(f"features: {(~known).sum()} of {len(known)} names are not in the table ({strange!r}, …)", flush=True)
-    place = pd.Series(np.flatnonzero(known), number[known].astype(np.int64))
-    if place.index.has_duplicates:
-        twice = place.index[place.index.duplicated()][0]
-        raise UserError(f"--features {file.path}: two of its names stand for the img_id {twice}")
-    there = img_ids.isin(place.index).to_numpy()
-    lacking = pd.DataFrame({"img_id": img_ids[~there], "fault": "no features"})
-    if len(lacking):
-        print(f"features: {len(lacking)} of {len(img_ids)} images have none and are left out", flush=True)
-    ids = img_ids[there].to_numpy()
-    return FeaturesOfImages(ids, file.features[place.loc[ids].to_numpy()], lacking)
 
 
 # --- heads ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Rankers and classifiers of pictures that are features already: what --features does where pictures would be read.
 
-`train_siamese.py`, `train_classifier.py` and `rank_images.py` call it. feature_heads.py says what a feature file is and
-what is trained on it; splits, pairs, figures and files are those of the trainings on pictures.
+`train_siamese.py`, `train_classifier.py` and `rank_images.py` call it. feature_files.py says what a feature file is,
+feature_heads.py what is trained on it; splits, pairs, figures and files are those of the trainings on pictures.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import calibration
+import feature_files
 import feature_heads
 import losses
 import metrics
 import run_results
 import training
 import visualisation
-from feature_heads import Draw, FeaturesOfImages, choose_head, outputs_of
+from feature_files import FeaturesOfImages
+from feature_heads import Draw, choose_head, outputs_of
 from pictures.left_out import LeftOut
 from training_data import (
     mode_pairs,
@@ -72,9 +74,9 @@ def train_ranker(
     if check_point == "last" and (results := training.finished_results(folder, config)):
         run_results.print_ranker(results, folder)
         return results
-    file = feature_heads.read_feature_file(features)
+    file = feature_files.read_feature_file(features)
     table, made = read_ranking(data_path, pair_mode)
-    inputs = feature_heads.of_images(file, table["img_id"])
+    inputs = feature_files.of_images(file, table["img_id"])
     list_left_out(inputs, left_out)
     data = split_ranking(data_path, table, made, inputs, pair_mode, split, seed, fold, folds)
     training.start_run(folder, config, torch.device("cpu"))
@@ -133,9 +135,9 @@ def train_classifier(
     if check_point == "last" and (results := training.finished_results(folder, config)):
         print(f"{folder} is finished")
         return results
-    file = feature_heads.read_feature_file(features)
+    file = feature_files.read_feature_file(features)
     table = read_classification(data_path)
-    inputs = feature_heads.of_images(file, table["img_id"])
+    inputs = feature_files.of_images(file, table["img_id"])
     list_left_out(inputs, left_out)
     data = split_classification(data_path, table, inputs, split, seed, fold, folds, balance_data)
     training.start_run(folder, config, torch.device("cpu"))
@@ -220,7 +222,7 @@ def list_left_out(inputs: FeaturesOfImages, left_out: str | None) -> None:
 def rank_features(features: str | Path, check_point: str | Path, output: str | Path) -> None:
     """The table of rank_images.py, of features of pictures that the ranker may never have seen."""
     check_outputs({"--output": output}, [features, check_point])
-    file = feature_heads.read_feature_file(features)
+    file = feature_files.read_feature_file(features)
     head, state = feature_heads.head_from_checkpoint(check_point, RANKER, file)
     scores, against = outputs_of(head, file.features)[:, 0], state["train_scores"].numpy()
     order = np.lexsort((file.names, -scores))
@@ -240,7 +242,7 @@ def rank_features(features: str | Path, check_point: str | Path, output: str | P
 def label_features(features: str | Path, check_point: str | Path, output: str | Path) -> None:
     """path,label,probability of features of pictures, as label_images.py writes it of pictures."""
     check_outputs({"--output": output}, [features, check_point])
-    file = feature_heads.read_feature_file(features)
+    file = feature_files.read_feature_file(features)
     head, state = feature_heads.head_from_checkpoint(check_point, CLASSIFIER, file)
     probabilities = softmax(outputs_of(head, file.features))
     labels = [state["classes"][place] for place in probabilities.argmax(1)]

@@ -278,6 +278,7 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
     low, high = pair_accuracy_interval(scores, v_score, pairs)
     tau_low, tau_high = kendall_interval(scores, v_score)
     unequal = _number(v_score, every)
+    ordered = np.ptp(scores) > 0 and np.ptp(v_score) > 0  # else there is no correlation
     return {
         "images": n,
         "pairs": unequal if pairs is None else _number(v_score, pairs),
@@ -288,7 +289,7 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
         "kendall_tau": float(stats.kendalltau(scores, v_score).statistic),
         "kendall_tau_low": tau_low,
         "kendall_tau_high": tau_high,
-        "spearman_rho": float(stats.spearmanr(scores, v_score).statistic),
+        "spearman_rho": float(stats.spearmanr(scores, v_score).statistic) if ordered else float("nan"),
     }
 
 

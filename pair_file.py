@@ -41,8 +41,8 @@ def read_pair_file(data_path: str | Path, known: pd.Series | None = None) -> pd.
     if "weight" not in table:
         numbers["weight"] = 1.0
     else:
-        bad = ~(np.isfinite(numbers["weight"]) & (numbers["weight"] > 0))
-        _refuse(path, table["weight"], bad, "not a number above 0")
+        bad = ~numbers["weight"].between(0, 1e100, inclusive="neither")  # squares of weights are summed
+        _refuse(path, table["weight"], bad, "not a number above 0 and below 1e100")
     if "split" in table:
         _refuse(path, table["split"], ~table["split"].isin(data_set.SPLITS), f"none of {', '.join(data_set.SPLITS)}")
         numbers["split"] = table["split"]

@@ -384,7 +384,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add_flags(parser)
     training.add_several_runs(parser)
     flag = parser.add_argument
-    flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_heads.py), or label them")
+    flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
     flag("--predict", nargs="?", const="", metavar="SOURCE",
          help="label the pictures of a folder, tar or list, or --features, by --check_point")  # fmt: skip
     flag("--output", default="labels.csv", metavar="FILE.csv", help="what --predict writes (default %(default)s)")

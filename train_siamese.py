@@ -401,7 +401,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     training.add_several_runs(parser)
-    parser.add_argument("--features", metavar="FILE.npz", help="train a head on these features (see feature_heads.py)")
+    parser.add_argument("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py)")
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="is one better than another? nothing is trained")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)

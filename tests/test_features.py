@@ -12,6 +12,7 @@ import torch
 from conftest import run, run_here
 
 import data_set
+import feature_files
 import feature_heads
 import metrics
 from utils import UserError
@@ -85,7 +86,7 @@ def test_unseen_features_are_ranked_by_the_checkpoint_alone(ranker, told, tmp_pa
 
 
 def test_what_is_scored_with_it_does_not_change_a_pictures_score(ranker, told, tmp_path):
-    file = feature_heads.read_feature_file(told / "unseen.npz")
+    file = feature_files.read_feature_file(told / "unseen.npz")
     head, _ = feature_heads.head_from_checkpoint(ranker / "best.pt", "feature ranker", file)
     all_at_once = feature_heads.outputs_of(head, file.features)
     one_by_one = np.concatenate([feature_heads.outputs_of(head, row[None]) for row in file.features])
@@ -171,10 +172,16 @@ def test_a_file_that_cannot_be_used_is_refused_in_a_line(sample, tmp_path, array
 def test_what_is_no_npz_is_refused(sample, tmp_path, ranker, told):
     words = ["train_siamese.py", "--data_path", sample, "--save_dir", tmp_path / "run", "--features"]
     refused(run_here(*words, tmp_path / "none.npz"), "none.npz does not exist")
+    refused(run_here(*words, tmp_path), "is no feature file")
     (tmp_path / "page.npz").write_text("<html>gone</html>")
-    refused(run_here(*words, tmp_path / "page.npz"), "page.npz cannot be read")
+    refused(run_here(*words, tmp_path / "page.npz"), "page.npz cannot be read: it is no feature file")
     np.save(tmp_path / "one.npy", np.zeros((2, 3)))
-    refused(run_here(*words, tmp_path / "one.npy"), "one.npy cannot be read")
+    refused(run_here(*words, tmp_path / "one.npy"), "one.npy cannot be read: it is no feature file")
+    whole = (told / "known.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    refused(run_here(*words, tmp_path / "half.npz"), "or a part of one")
+    (tmp_path / "damaged.npz").write_bytes(whole[:200] + bytes(200) + whole[400:])
+    refused(run_here(*words, tmp_path / "damaged.npz"), "damaged.npz cannot be read as an .npz of arrays")
 
 
 def test_features_and_checkpoints_that_do_not_belong_together_are_refused(sample, tmp_path, ranker, told):
@@ -187,6 +194,16 @@ def test_features_and_checkpoints_that_do_not_belong_together_are_refused(sample
     label = ["train_classifier.py", "--predict", "--check_point", ranker / "best.pt", "--features"]
     refused(run_here(*label, told / "unseen.npz"), "is not a feature classifier checkpoint")
     refused(run_here(*label[:-1]), "--predict labels the pictures of a SOURCE, or --features")
+
+
+def test_names_of_any_bytes_and_another_programs_about_are_taken(tmp_path):
+    features = np.arange(6).reshape(3, 2)
+    about = np.array("CLIP, ViT-B/32")
+    np.savez(tmp_path / "f.npz", names=np.array([b"\xff/7.jpg", b"-3", b"0012"]), features=features, about=about)
+    file = feature_files.read_feature_file(tmp_path / "f.npz")
+    assert file.about == {} and file.features.dtype == np.float32
+    assert feature_files.places_of(file, np.array([12, 5, 7, -3])).tolist() == [2, -1, 0, 1]
+    assert file.names[0] == "\udcff/7.jpg"
 
 
 def test_images_without_features_and_names_without_images_are_said(sample, told, tmp_path):
@@ -221,7 +238,7 @@ def test_features_of_our_own_extractor_train_a_ranker(sample, tmp_path):
         "train_siamese.py", "--data_path", sample, "--features", tmp_path / "f.npz", "--save_dir", tmp_path / "run"
     )
     assert done.returncode == 0, done.stderr
-    file = feature_heads.read_feature_file(tmp_path / "f.npz")
+    file = feature_files.read_feature_file(tmp_path / "f.npz")
     feature_heads.head_from_checkpoint(tmp_path / "run" / "best.pt", "feature ranker", file)
     file.about["weights_sha256"] = "another"
     with pytest.raises(UserError, match="of weights_sha256 another"):

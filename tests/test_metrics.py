@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -56,6 +57,9 @@ def test_a_perfect_a_reversed_and_a_constant_ranker():
     assert metrics.pair_accuracy(V_SCORE, V_SCORE) == 1
     assert metrics.pair_accuracy(-V_SCORE, V_SCORE) == 0
     assert metrics.pair_accuracy(np.zeros(40), V_SCORE) == 0.5
+    with warnings.catch_warnings(action="error"):
+        found = metrics.ranking_metrics(np.zeros(40), V_SCORE)
+    assert found["pair_accuracy"] == 0.5 and np.isnan(found["spearman_rho"]) and np.isnan(found["kendall_tau"])
 
 
 @pytest.mark.parametrize("kind", ["1", "2", "3", "4", "all", "any two sets", "list"])

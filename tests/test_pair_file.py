@@ -52,6 +52,8 @@ def made_pairs(data: Path, seed: int = 0) -> pd.DataFrame:
         ("img_id_1,img_id_2,target", "2,2,1", "img_id_2 2 is paired with itself"),
         ("img_id_1,img_id_2,target,weight", "1,2,1,nan", "weight nan is not a number above 0"),
         ("img_id_1,img_id_2,target,weight", "1,2,1,0", "weight 0 is not a number above 0"),
+        ("img_id_1,img_id_2,target,weight", "1,2,1,-2", "weight -2 is not a number above 0"),
+        ("img_id_1,img_id_2,target,weight", "1,2,1,1e300", "weight 1e+300 is not a number above 0 and below 1e100"),
         ("img_id_1,img_id_2,target,split", "1,2,1,dev", "split dev is none of train, validation, test"),
         ("img_id_1,img_id_2,target,split", "5,6,1,test", "img_id 5 is in split test, and in train above"),
     ],
