@@ -170,14 +170,14 @@ def draw_pairs(v_score: np.ndarray, pair_mode: str, seed: int) -> np.ndarray:
         first, second = np.nonzero(~np.eye(len(v_score), dtype=bool))
         return np.stack([first, second], axis=1)
     high, low = (np.flatnonzero(mask) for mask in pair_sets(v_score, pair_mode))
-    m = max(len(high), len(low))
+    m = max(len(high), len(low)) if len(v_score) > 1 else 0  # one image is no pair
     pairs = np.stack([_each_in_turn(rng, high, m), _each_in_turn(rng, low, m)], axis=1)
     return np.where(rng.random(m)[:, None] < 0.5, pairs, pairs[:, ::-1])
 
 
 def _each_in_turn(rng: np.random.Generator, items: np.ndarray, m: int) -> np.ndarray:
     """m of the items: whole shuffled rounds, so that all are drawn about equally often."""
-    return np.concatenate([rng.permutation(items) for _ in range(-(-m // len(items)))])[:m] if len(items) else items
+    return np.concatenate([rng.permutation(items) for _ in range(-(-m // len(items)))])[:m] if m else items[:0]
 
 
 def controlled_pairs(

@@ -186,3 +186,11 @@ def test_what_is_no_number_is_named_with_its_file_and_line(tmp_path, content, sa
     (tmp_path / "datasets" / "data_set_iv.csv").write_text(content)
     with pytest.raises(UserError, match=f"^{tmp_path}/datasets/data_set_iv.csv {says}"):
         data_set.read_table(tmp_path, "data_set_iv", ["v_score"])
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.parametrize("mode", ["1", "2", "3", "4"])
+def test_too_few_images_give_no_pairs_and_no_traceback(mode, n):
+    pairs = data_set.draw_pairs(np.arange(n, dtype=float), mode, 0)
+    assert pairs.shape == (len(pairs), 2) and (pairs < max(n, 1)).all()
+    assert len(pairs) == 0 or n > 1
