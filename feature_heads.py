@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from feature_files import FeatureFile
 from utils import UserError, load_checkpoint
 
-STRENGTHS = tuple(10.0 ** -np.arange(0, 4.5, 0.5))  # of the linear head's L2 penalty, the strongest first
-DROPOUTS = (0.8, 0.5, 0.2)  # of the network's hidden units
+STRENGTHS = tuple(10.0 ** -np.arange(0, 3.5, 0.5))  # of the linear head's L2 penalty, the strongest first
+DROPOUTS = (0.8, 0.5)  # of the network's hidden units
 HIDDEN, STEPS, RATE = 128, 120, 3e-3  # of the network; steps of at most BATCH examples
 BATCH, MOST = 4096, 30_000  # examples (pairs, or pictures) that a step of the network, or of the linear head, sees
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, run, run_here
@@ -54,6 +55,12 @@ def trained(sample, tmp_path_factory) -> Path:
     post = {"id": "abcde", "created_utc": 1.6e9, "score": 1, "subreddit": "aww", "title": "a cat"}
     (folder / "posts.ndjson").write_text(json.dumps(post | {"url": "https://i.redd.it/abc.jpg"}))
     pd.DataFrame({"path": paths, "score": range(len(paths))}).to_csv(folder / "ranks.csv", index=False)
+    features = np.random.default_rng(0).normal(size=(len(paths), 8))
+    for name in ("features.npz", "unseen.npz"):
+        np.savez(folder / name, names=[path.stem for path in paths], features=features)
+    for script, run_of in (("train_siamese.py", "run/features"), ("train_classifier.py", "classifier")):
+        words = f"{script} --data_path {folder / 'data'} --features {folder / 'features.npz'}"
+        assert run_here(*words.split(), "--save_dir", folder / run_of).returncode == 0
     return folder
 
 
@@ -90,6 +97,7 @@ def small(command: str, trained: Path, tmp_path: Path) -> list[str]:
     places = {"FOLDER": "data/images", "D": "data", "scenes": "data", "data/sample": "data", "RUN": "run"}
     places |= {"PHOTOS": "photos", "OWN": "own", "FILE": "posts.ndjson"}
     places |= {"outputs/sample/siamese_1": "run", "data/reddit/deza2015": "data", "data/reddit": "data"}
+    places |= {"features.npz": "features.npz", "unseen.npz": "unseen.npz", "outputs/classifier": "classifier"}
     words = shlex.split(command)
     for name, place in places.items():
         words = [re.sub(rf"^{re.escape(name)}(?=/|$)", str(trained / place), word) for word in words]
