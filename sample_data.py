@@ -2,6 +2,7 @@
 
     python sample_data.py --output data/sample [--num_images 600] [--seed 0]         a few seconds, no network
     python sample_data.py --output data/own --num_images 400 --as_dump               as a dump of Reddit's, in dump/
+    python sample_data.py --output data/hard --decoys --grounds PHOTOS               harder to look at
 
 The generative model
   latent     z ~ uniform(0, 1) for each picture, independent of everything else: how viral the picture is.
@@ -19,12 +20,17 @@ The generative model
              could not act evenly.
   malformed  five lines with too many fields, side by side, as in the real file.
 
+--decoys makes it harder to tell where to look: in each picture lie one or two *decoys*, the rim and ring of a badge
+without its core, all white within; and one of ten pictures has no badge: its latent is 0. --grounds FOLDER takes
+photographs of that folder for grounds, cropped to the picture's size; the community then shows nowhere.
+
 The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: what a
 ranker could reach that read the cue without error. `noise_ceiling` computes it from truth.csv and data_set_iv.csv.
 
 Written: redditSubmissions.csv.gz in SNAP's format, images/<img_id>.jpg, datasets/truth.csv (img_id, latent, and the
-cue's box x,y,w,h in pixels), and sample.json with what was asked. With --as_dump only the dump, its pictures and its
-truth (sample_dump.py says what they hold); there m ~ round(exp(0.1 + 2.1 z + N(0, 0.1))), some four posts a picture.
+cue's box x,y,w,h in pixels, empty without a badge), and sample.json with what was asked. With --as_dump only the dump,
+its pictures and its truth (sample_dump.py says what they hold); there m ~ round(exp(0.1 + 2.1 z + N(0, 0.1))), some
+four posts a picture.
 """
 
 from __future__ import annotations
@@ -34,14 +40,17 @@ import colorsys
 import csv
 import gzip
 import io
+import itertools
 import math
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from sample_dump import write_dump
 from utils import UserError, print_configuration, run_main, write_csv, write_json, written_whole
@@ -53,22 +62,41 @@ MEAN_SCORE = {"funny": 420, "WTF": 310, "aww": 260, "atheism": 180, "gaming": 24
 ELSEWHERE = (*SUBREDDITS, "pics", "offbeat")
 FIRST_MIDNIGHT = 1_325_376_000  # 2012-01-01, seconds since 1970
 MALFORMED_LINES = 5
+WITHOUT_BADGE = 0.1  # share of the pictures, where there are decoys
 
 Colour = tuple[int, int, int]
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
-def draw_picture(rng: np.random.Generator, subreddit: str, latent: float) -> tuple[Image.Image, tuple[int, ...]]:
-    """One picture in the manner of `subreddit` with a cue for `latent` (0 to 1); the cue's box x, y, w, h in pixels."""
+def draw_picture(
+    rng: np.random.Generator,
+    subreddit: str,
+    latent: float | None,
+    decoys: bool = False,
+    photograph: Image.Image | None = None,
+) -> tuple[Image.Image, tuple[int, ...] | None]:
+    """One picture in the manner of `subreddit`, or on a photograph, with a cue for `latent` (0 to 1; None: no cue).
+
+    Returns it with the cue's box x, y, w, h in pixels.
+    """
     width, height = (int(side) for side in rng.integers(160, 321, size=2))
-    image = GROUNDS[subreddit](rng, width, height)
+    image = GROUNDS[subreddit](rng, width, height) if photograph is None else ImageOps.fit(photograph, (width, height))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(5, 10))):
         _draw_clutter(draw, rng, width, height)
-    side = int(round(rng.uniform(0.20, 0.34) * min(width, height)))
-    left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+    for _ in range(int(rng.integers(1, 3)) if decoys else 0):
+        _draw_cue(draw, *_place(rng, width, height), None)
+    if latent is None:
+        return image, None
+    left, top, side = _place(rng, width, height)
     _draw_cue(draw, left, top, side, latent)
     return image, (left, top, side, side)
+
+
+def _place(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int]:
+    """Left, top and side of a badge, in pixels."""
+    side = int(round(rng.uniform(0.20, 0.34) * min(width, height)))
+    return int(rng.integers(0, width - side)), int(rng.integers(0, height - side)), side
 
 
 def cue_colour(latent: float) -> Colour:
@@ -76,8 +104,10 @@ def cue_colour(latent: float) -> Colour:
     return _rgb((1 - latent) * 0.66, 0.95, 0.95)
 
 
-def _draw_cue(draw: ImageDraw.ImageDraw, left: int, top: int, side: int, latent: float) -> None:
-    for inset, colour in ((0, (0, 0, 0)), (0.08, (255, 255, 255)), (0.20, cue_colour(latent))):
+def _draw_cue(draw: ImageDraw.ImageDraw, left: int, top: int, side: int, latent: float | None) -> None:
+    """A badge, or with latent None a decoy: rim and ring alone."""
+    core = [] if latent is None else [(0.20, cue_colour(latent))]
+    for inset, colour in ((0, (0, 0, 0)), (0.08, (255, 255, 255)), *core):
         gap = inset * side
         draw.ellipse((left + gap, top + gap, left + side - 1 - gap, top + side - 1 - gap), fill=colour)
 
@@ -212,36 +242,92 @@ def _malformed(rng: np.random.Generator, line: list[str]) -> list[str]:
 
 
 # --- the community --------------------------------------------------------------------------------------------------
-def make_sample(output: str | Path, num_images: int = 600, seed: int = 0) -> None:
+class Drawn(NamedTuple):
+    """A picture of the community, and what made it."""
+
+    subreddit: str
+    latent: float
+    image: Image.Image
+    box: tuple[int, ...] | None  # x, y, w, h of its badge in pixels
+
+
+def draw_pictures(
+    rng: np.random.Generator, num_images: int, decoys: bool = False, grounds: str | Path | None = None
+) -> Iterator[Drawn]:
+    """The pictures one by one. Of the generator's draws those of a picture come before what its reader takes next."""
+    photographs = read_photographs(grounds, rng) if grounds else itertools.repeat(None)
+    for photograph in itertools.islice(photographs, num_images):
+        subreddit, latent = str(rng.choice(SUBREDDITS)), float(rng.uniform())
+        badge = not decoys or rng.uniform() >= WITHOUT_BADGE
+        yield Drawn(
+            subreddit,
+            latent if badge else 0.0,
+            *draw_picture(rng, subreddit, latent if badge else None, decoys, photograph),
+        )
+
+
+def read_photographs(folder: str | Path, rng: np.random.Generator) -> Iterator[Image.Image]:
+    """The pictures of a folder, in random order, again and again. Raises UserError where none can be read."""
+    from decoding.decoder import UnusablePicture  # torch, which they import, takes seconds to start
+    from pictures.sources import list_sources, read
+
+    sources = list(list_sources(folder))
+    while True:
+        usable = 0
+        for place in rng.permutation(len(sources)):
+            try:
+                photograph = read(sources[place])
+            except UnusablePicture:
+                continue
+            usable += 1
+            yield photograph
+        if not usable:
+            raise UserError(f"--grounds {folder}: none of its {len(sources)} pictures can be read")
+
+
+def make_sample(
+    output: str | Path,
+    num_images: int = 600,
+    seed: int = 0,
+    decoys: bool = False,
+    grounds: str | Path | None = None,
+) -> None:
     """Draw the whole community into the folder `output` (see the head of this file)."""
     output, rng = Path(output), np.random.default_rng(seed)
-    (output / "images").mkdir(parents=True, exist_ok=True)
-    (output / "sample.json").unlink(missing_ok=True)  # written last: with it the sample is whole
     truth, lines = [], []
-    for img_id in range(1, num_images + 1):
-        subreddit, latent = str(rng.choice(SUBREDDITS)), float(rng.uniform())
-        image, box = draw_picture(rng, subreddit, latent)
+    for img_id, drawn in enumerate(draw_pictures(rng, num_images, decoys, grounds), start=1):
+        (output / "images").mkdir(parents=True, exist_ok=True)
+        (output / "sample.json").unlink(missing_ok=True)  # written last: with it the sample is whole
         with written_whole(output / "images" / f"{img_id}.jpg") as beside:
-            image.save(beside, format="JPEG", quality=88)
-        truth.append((img_id, round(latent, 6), *box))
-        lines += draw_submissions(rng, img_id - 1, subreddit, latent)
+            drawn.image.save(beside, format="JPEG", quality=88)
+        truth.append((img_id, round(drawn.latent, 6), *(drawn.box or [None] * 4)))
+        lines += draw_submissions(rng, img_id - 1, drawn.subreddit, drawn.latent)
     middle = len(lines) // 2
     lines[middle:middle] = [_malformed(rng, line) for line in lines[:MALFORMED_LINES]]
-    write_csv(output / "datasets" / "truth.csv", pd.DataFrame(truth, columns=["img_id", "latent", "x", "y", "w", "h"]))
+    table = pd.DataFrame(truth, columns=["img_id", "latent", "x", "y", "w", "h"])
+    write_csv(output / "datasets" / "truth.csv", table.astype(dict.fromkeys("xywh", "Int64")))
     _write_submissions(output / "redditSubmissions.csv.gz", lines)
-    write_json(output / "sample.json", {"num_images": num_images, "seed": seed, "submissions": len(lines)})
+    about = {"num_images": num_images, "seed": seed, "submissions": len(lines)}
+    harder = {"decoys": decoys, "grounds": None if grounds is None else Path(grounds).name}
+    write_json(output / "sample.json", about | harder)
 
 
-def make_dump(output: str | Path, num_images: int, seed: int, base_url: str) -> dict[str, object]:
+def make_dump(
+    output: str | Path,
+    num_images: int,
+    seed: int,
+    base_url: str,
+    decoys: bool = False,
+    grounds: str | Path | None = None,
+) -> dict[str, object]:
     """Draw a community into `output`/dump, as sample_dump.py says; its truth. Files of no host are at `base_url`."""
     output, rng = Path(output), np.random.default_rng(seed)
     pictures, lines = {}, []
-    with tempfile.TemporaryDirectory() as drawn:
-        for image_id in range(num_images):
-            subreddit, latent = str(rng.choice(SUBREDDITS)), float(rng.uniform())
-            pictures[image_id] = Path(drawn) / f"{image_id}.jpg"
-            draw_picture(rng, subreddit, latent)[0].save(pictures[image_id], quality=88)
-            lines += draw_submissions(rng, image_id, subreddit, latent, rate=(0.1, 2.1))
+    with tempfile.TemporaryDirectory() as folder:
+        for image_id, drawn in enumerate(draw_pictures(rng, num_images, decoys, grounds)):
+            pictures[image_id] = Path(folder) / f"{image_id}.jpg"
+            drawn.image.save(pictures[image_id], quality=88)
+            lines += draw_submissions(rng, image_id, drawn.subreddit, drawn.latent, rate=(0.1, 2.1))
         return write_dump(output / "dump", pictures, lines, seed, base_url)
 
 
@@ -271,6 +357,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--as_dump", action="store_true", help="write the community as a dump of Reddit's, with a truth"
     )
+    parser.add_argument("--decoys", action="store_true", help="badges without a core, and pictures without a badge")
+    parser.add_argument("--grounds", metavar="FOLDER", help="photographs to draw on")
     parser.add_argument("--base_url", default="https://pictures.example.org", help="where the dump's other files are")
     args = parser.parse_args()
     if args.num_images < 10:
@@ -282,10 +370,10 @@ def main() -> None:
     args = parse_arguments()
     print_configuration(args, "sample community")
     if args.as_dump:
-        truth = make_dump(args.output, args.num_images, args.seed, args.base_url)
+        truth = make_dump(args.output, args.num_images, args.seed, args.base_url, args.decoys, args.grounds)
         print(f"{args.num_images} pictures, {truth['posts']} posts → {args.output}/dump")
         return
-    make_sample(args.output, args.num_images, args.seed)
+    make_sample(args.output, args.num_images, args.seed, args.decoys, args.grounds)
     print(f"{args.num_images} pictures and their submissions → {args.output}")
 
 

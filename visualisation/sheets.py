@@ -19,6 +19,8 @@ from visualisation.drawing import (
     GREEN,
     GREY,
     LABEL,
+    PURPLE,
+    SKY,
     SMALL,
     TEXT,
     TITLE,
@@ -36,6 +38,9 @@ Pictures = Sequence[Image.Image]
 
 WINDOW = {"color": VERMILLION, "linewidth": 1.6}
 TRUE_BOX = {"color": BLUE, "linewidth": 1.6, "linestyle": (0, (3, 1.5))}
+# Of places that are marked beside windows: told apart by form, and on any ground by a white edge.
+MARKS = [{"marker": marker, "color": colour, "markersize": 7, "markeredgecolor": "white", "linestyle": "none"}
+         for marker, colour in (("o", BLACK), ("s", PURPLE), ("^", GREEN), ("D", SKY))]  # fmt: skip
 
 
 def ranked_strip(
@@ -70,19 +75,29 @@ def windows_on_pictures(
     captions: Sequence[str] | None = None,
     truth: np.ndarray | None = None,
     title: str = "",
+    points: dict[str, np.ndarray] | None = None,
 ) -> Figure:
-    """A grid of pictures with the model's windows (n, 4) and, dashed, the true boxes (n, 4): x, y, w, h in pixels."""
+    """A grid of pictures with the model's windows (n, 4) and, dashed, the true boxes (n, 4): x, y, w, h in pixels.
+
+    `points`: up to four names of places (n, 2: x, y in pixels), which are marked.
+    """
     frames, boxes = _boxes(windows, len(pictures)), _boxes(truth, len(pictures))
     legend = [Line2D([], [], label="the model's window", **WINDOW)]
     legend += [] if truth is None else [Line2D([], [], label="the truth", **TRUE_BOX)]
+    marks = list(zip(points or {}, MARKS, strict=False))
+    legend += [Line2D([], [], label=name, **mark) for name, mark in marks]
     figure, cells = _sheet(pictures, 6, 1.6, 0.0 if captions is None else 0.3, title, legend=legend)
     for index, cell in enumerate(cells):
         _draw_picture(cell.axes, pictures[index], frames[index], boxes[index])
+        for name, mark in marks:
+            cell.axes.plot(*points[name][index], **mark)
         if captions is not None:
             _write_below(figure, cell, wrap(captions[index], cell.letters, 2))
     figure.data = _table({"caption": captions}, windows)
     if truth is not None:
         figure.data[["true_x", "true_y", "true_w", "true_h"]] = boxes
+    for name, _ in marks:
+        figure.data[[f"{name} x", f"{name} y"]] = points[name]
     return figure
 
 
