@@ -36,7 +36,8 @@ QUICK = {
 }
 WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
 WRITES |= {"studies.comparison": "--save_dir", "studies.baselines": "--save_dir"}
-WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy", "studies.windows"), "--output")
+WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy"), "--output")
+WRITES["studies.windows"] = "--output"
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,14 @@ def test_windows_and_the_truth_are_told_apart():
     assert "the truth" not in texts(visualisation.windows_on_pictures([picture()], boxes[:1]))
 
 
+def test_places_beside_windows_are_marked_each_in_a_form_of_its_own():
+    points = {name: np.array([[10, 20.0], [30, 5]]) + place for place, name in enumerate(("a map", "another"))}
+    figure = visualisation.windows_on_pictures([picture()] * 2, np.array([[5, 5, 20, 20.0]] * 2), points=points)
+    assert {"a map", "another"} <= set(texts(figure))
+    drawn = [(line.get_marker(), *line.get_xydata()[0]) for line in figure.axes[1].lines]
+    assert drawn == [("o", 30, 5), ("s", 31, 6)] and list(figure.data["another y"]) == [21, 6]
+
+
 @pytest.mark.parametrize("epochs", [1, 3, 100])
 def test_windows_over_epochs_shows_the_first_and_the_last(epochs):
     history = np.ones((epochs, 2, 4)) * np.arange(1, epochs + 1)[:, None, None]
