@@ -21,7 +21,7 @@ The generative model
   malformed  five lines with too many fields, side by side, as in the real file.
 
 --decoys makes it harder to tell where to look: in each picture lie one or two *decoys*, the rim and ring of a badge
-without its core, all white within; and one of ten pictures has no badge: its latent is 0. --grounds FOLDER takes
+without its core, all white within; and one of ten pictures has no badge: its latent is 0.5. --grounds FOLDER takes
 photographs of that folder for grounds, cropped to the picture's size; the community then shows nowhere.
 
 The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: what a
@@ -63,6 +63,8 @@ ELSEWHERE = (*SUBREDDITS, "pics", "offbeat")
 FIRST_MIDNIGHT = 1_325_376_000  # 2012-01-01, seconds since 1970
 MALFORMED_LINES = 5
 WITHOUT_BADGE = 0.1  # share of the pictures, where there are decoys
+# Their latent: at either end of the scale a badge would say no more than its absence, and need not be found.
+NO_BADGE = 0.5
 
 Colour = tuple[int, int, int]
 
@@ -261,7 +263,7 @@ def draw_pictures(
         badge = not decoys or rng.uniform() >= WITHOUT_BADGE
         yield Drawn(
             subreddit,
-            latent if badge else 0.0,
+            latent if badge else NO_BADGE,
             *draw_picture(rng, subreddit, latent if badge else None, decoys, photograph),
         )
 

@@ -135,7 +135,7 @@ def test_with_decoys_some_pictures_have_no_badge_and_the_truth_says_so(harder):
     truth = pd.read_csv(harder / "datasets" / "truth.csv")
     without = truth["x"].isna()
     assert 2 <= without.sum() <= 20 and truth.loc[without, ["x", "y", "w", "h"]].isna().all(axis=None)
-    assert (truth.loc[without, "latent"] == 0).all() and (truth.loc[~without, "latent"] > 0).all()
+    assert (truth.loc[without, "latent"] == 0.5).all() and truth.loc[~without, "latent"].nunique() > 50
     cells = pd.read_csv(harder / "datasets" / "truth.csv", dtype=str, keep_default_na=False)[["x", "y", "w", "h"]]
     assert cells.map(lambda cell: cell == "" or cell.isdigit()).all(axis=None)  # whole pixels
     for row in truth[~without].itertuples():
@@ -157,11 +157,11 @@ def test_a_decoy_is_a_badge_without_a_core():
     assert tuple(np.asarray(badge)[y + h // 2, x + w // 2]) == sample_data.cue_colour(0.5)
 
 
-def test_without_a_badge_a_picture_spreads_least(harder):
+def test_without_a_badge_a_picture_spreads_as_with_a_middling_one(harder):
     truth = pd.read_csv(harder / "datasets" / "truth.csv").set_index("img_id")
     v_score = pd.read_csv(harder / "datasets" / "data_set_iv.csv").set_index("img_id")["v_score"]
     without = truth["x"].isna()
-    assert v_score[without[without].index].mean() < v_score.quantile(0.35)
+    assert v_score.quantile(0.3) < v_score[without[without].index].median() < v_score.quantile(0.7)
 
 
 def test_a_training_copes_with_pictures_without_a_badge(harder, tmp_path):
