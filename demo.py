@@ -2,9 +2,10 @@
 
     python demo.py --check_point outputs/sample/siamese_1/best.pt --data_path data/sample
 
-The game is the task that Deza & Parikh 2015 set people, on the run's test pictures, which the ranker has never seen.
-Needs requirements-demo.txt. The page is served to this machine alone unless --host says otherwise, loads nothing from
-elsewhere, and sends nothing there.
+The game is the task that Deza & Parikh 2015 set people, on the run's test pictures, which the ranker has never seen. By
+default both pictures of a pair were first posted to the same community at about the same time, so that neither age nor
+community tells which spread further; with `--pair_mode all` any two. Needs requirements-demo.txt. The page is served to
+this machine alone unless --host says otherwise, loads nothing from elsewhere, and sends nothing there.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
+from scipy import stats
+from scipy.special import expit
 
 import data_set
 import deza2015
 import metrics
+import timeline
 from decoding.decoder import MAX_PIXELS, decode
 from device import select_device
 from pages.leaderboard import leaderboard_page
@@ -33,18 +37,34 @@ from pages.template import thumbnail
 from pictures.sources import Source, of_upload, read
 from rank_images import COLUMNS, score_all
 from siamese_net import SiameseNet, from_checkpoint
-from utils import UserError, at_least, print_configuration, read_csv, run_main
+from utils import UserError, at_least, print_configuration, read_csv, read_json, run_main
 
 MOST_AT_ONCE = 1000  # pictures that are ranked of what was dropped in
 SHOWN = 480  # pixels of the longer side of a picture on the page
 ACCENT = "#d55e00"  # the window's colour: told from any other by the colour-blind (Okabe & Ito)
-INTRODUCTION = """The two pictures are from the test set: the ranker was not trained on them. How far a picture spread
-is its virality score, from how often it was submitted and how it was voted on against what was usual there and then."""
+INTRODUCTION = """How far a picture spread is its virality score, computed from how often it was submitted and how its
+votes compare with what was usual there and then. The pictures are from the test set: the model was not trained on them.
+"""
+NAMES = ("A", "B")  # of the two pictures: "left" and "right" would be wrong where one stands below the other
+ENOUGH = 10  # rounds, before anything is said of how they went
+PAIR_MODES = ("controlled", "all")
+PAIRS = {
+    "controlled": "Both pictures of a pair were first posted to the same community, as near in time as the test "
+    "pictures allow, so that age and community give little away.",
+    "all": "The two pictures of a pair may differ in age and community, which by themselves tell something of how far "
+    "a picture spread.",
+}
 
 ABOUT_RANKS = """Drop pictures here: they stay on the machine that serves this page. The most viral comes first, with
 the window in which the ranker looks at it, and how many of 100 training pictures score lower."""
 LOOKS = "The orange windows show where it looked."
-STYLE = "#ranked iframe { width: 100%; height: 90vh; border: 0 }"
+STYLE = """
+#ranked iframe { width: 100%; height: 90vh; border: 0 }
+button[role=tab][aria-selected=true] { color: var(--body-text-color) } /* Gradio's blue is too faint to read */
+#picture-A figcaption, #picture-B figcaption { font-weight: bold; text-align: center }
+#picture-A img, #picture-B img { width: 100%; height: min(300px, 40vh); object-fit: contain }
+@media (max-width: 500px) { #picture-A img, #picture-B img { height: 200px } }
+"""
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -90,62 +110,118 @@ def rank_files(
 # --- the game -------------------------------------------------------------------------------------------------------
 @dataclass
 class Game:
-    """One visitor's: the pair on the table (rows of the test table), whether it is answered, and who was right."""
+    """One visitor's: the pair on the table and those to come (rows of the test table), whether it is answered, and how
+    often each was correct."""
 
     pair: tuple[int, int] = (0, 0)
+    coming: list[tuple[int, int]] = field(default_factory=list)
     answered: bool = True
     rounds: int = 0
     you: int = 0
     model: float = 0
+    clock: float = 0
+
+
+def folder_of(check_point: str) -> Path:
+    """The folder of a run, or the exported one."""
+    return Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
 
 
 def held_out(check_point: str, data_path: str) -> pd.DataFrame:
-    """The run's test_scores.csv, less the pictures that are not there. Raises UserError where there is no pair, or the
-    data set is another: its training pictures may be this one's test pictures."""
-    folder = Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
-    scores = folder / "test_scores.csv"
+    """The run's test_scores.csv, less the pictures that are not there, with community, time and day of each picture's
+    first post where the data set has posts with times. `time` is in any unit; `day` is in days, NaN where that unit is
+    not known. Raises UserError where there is no pair, or the data set is another: its training pictures may be this
+    one's test pictures."""
+    scores = folder_of(check_point) / "test_scores.csv"
     table = read_csv(scores, ["img_id", "v_score", "score"])
-    known = data_set.read_table(data_path, "data_set_iv", ["v_score"]).set_index("img_id")["v_score"]
-    if not np.allclose(known.reindex(table["img_id"]), table["v_score"]):
+    known = data_set.read_table(data_path, "data_set_iv", ["v_score"])
+    v_score = known.set_index("img_id")["v_score"]
+    if not np.allclose(v_score.reindex(table["img_id"]), table["v_score"]):
         raise UserError(f"--data_path {data_path} is not the data set of {scores}: their virality scores differ")
     there = [data_set.picture_path(data_path, img_id).is_file() for img_id in table["img_id"]]
     if table.loc[there, "v_score"].nunique() < 2:
         raise UserError(f"--data_path {data_path} holds {sum(there)} of the run's {len(table)} test pictures: no pair")
-    return table[there].reset_index(drop=True)
+    table = table[there].reset_index(drop=True)
+    if (posts := timeline.read_posts(data_path, known)) is not None:
+        first = timeline.first_posts(posts).reindex(table["img_id"])
+        table["community"], table["time"] = first["community"].to_numpy(object), first["time"].to_numpy(float)
+        table["day"] = table["time"] / 86_400 if "hour" in posts else np.nan
+    return table
 
 
-def draw_pair(table: pd.DataFrame, rng: np.random.Generator) -> tuple[int, int]:
-    """Two rows of different virality."""
-    first = int(rng.integers(len(table)))
-    others = np.flatnonzero(table["v_score"] != table["v_score"].iloc[first])
-    return first, int(rng.choice(others))
+def draw_pairs(table: pd.DataFrame, pair_mode: str, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Pairs of rows of different virality in random order, on random sides, no row in two of them. Empty where there is
+    no pair: in mode controlled (as data_set.controlled_pairs draws them) or where all virality is equal."""
+    v_score = table["v_score"].to_numpy(np.float64)
+    if pair_mode == "controlled":
+        if "community" not in table:
+            return []
+        community = pd.factorize(table["community"])[0]
+        pairs = data_set.controlled_pairs(v_score, community, table["time"].to_numpy(), int(rng.integers(2**31)))
+        return [tuple(pair) for pair in rng.permutation(pairs).tolist()]
+    pairs = []
+    while not pairs and len(np.unique(v_score)) > 1:  # few pictures may all have met an equal one
+        order = rng.permutation(len(table))[: len(table) // 2 * 2].reshape(-1, 2)
+        pairs = [(a, b) for a, b in order.tolist() if v_score[a] != v_score[b]]
+    return pairs
 
 
-def answer(game: Game, choice: int, table: pd.DataFrame) -> str:
-    """Take the visitor's choice (0 left, 1 right) into the score, once a pair. Returns what there is to say of it."""
-    names = ("left", "right")
-    virality, score = table["v_score"].iloc[list(game.pair)], table["score"].iloc[list(game.pair)]
-    truth, believed = int(virality.argmax()), int(score.argmax())
-    tie = score.nunique() == 1
+def chosen_mode(table: pd.DataFrame, pair_mode: str | None) -> str:
+    """The pair mode that is asked for; by default controlled where the pictures allow it. Raises UserError."""
+    possible = bool(draw_pairs(table, "controlled", np.random.default_rng(0)))
+    if pair_mode == "controlled" and not possible:
+        raise UserError("--pair_mode controlled: no two test pictures of different virality were first posted to one "
+                        "community at about the same time, as far as the data set's submissions tell")  # fmt: skip
+    return pair_mode or ("controlled" if possible else "all")
+
+
+def origin(table: pd.DataFrame, pair: tuple[int, int]) -> str:
+    """Where and when the two pictures were first posted, as text; empty where it is not known."""
+    if "community" not in table or table["community"].iloc[list(pair)].isna().any():
+        return ""
+    (a, b), days = table["community"].iloc[list(pair)], table["day"].iloc[list(pair)].diff().abs().iloc[1]
+    where = f"Both were first posted to {a}" if a == b else f"A was first posted to {a}, B to {b}"
+    if np.isnan(days):
+        return f"{where}, at about the same time." if a == b else f"{where}."
+    return f"{where}, {'within a day of each other' if days <= 1 else f'{np.ceil(days):.0f} days apart'}."
+
+
+def answer(game: Game, choice: int, table: pd.DataFrame, temperature: float | None = None) -> str:
+    """Take the visitor's choice (0: A, 1: B) into the score, once a pair. Returns what there is to say of it."""
+    rows = table.iloc[list(game.pair)]
+    virality, score = rows["v_score"].to_numpy(), rows["score"].to_numpy()
+    truth = int(virality.argmax())
+    timed = "time" in rows and rows["time"].notna().all()
+    age = -rows["time"].to_numpy() if timed else np.zeros(2)
+    points = [0.5 if each[0] == each[1] else float(each.argmax() == truth) for each in (score, age)]
     if not game.answered:
         game.answered, game.rounds = True, game.rounds + 1
         game.you += choice == truth
-        game.model += 0.5 if tie else believed == truth
-    verdict = "Correct" if choice == truth else "Wrong"
-    model = (
-        "could not tell"
-        if tie
-        else f"chose the {names[believed]} one, {'correctly' if believed == truth else 'wrongly'}"
-    )
-    return (
-        f"### {verdict}: the {names[truth]} picture spread further.\n"
-        f"Its virality score is {virality.max():.2f}, the other's {virality.min():.2f}. The model {model} "
-        f"(its scores: left {score.iloc[0]:.2f}, right {score.iloc[1]:.2f}). " + LOOKS * ("x" in table)
-    )
+        game.model, game.clock = game.model + points[0], game.clock + points[1]
+    said = [f"### {'Correct' if choice == truth else 'Wrong'}: {NAMES[truth]} spread further."]
+    scores = [f"{each:.2f}".replace("-", "−") for each in virality]
+    said += [f"The virality score of A is {scores[0]}, that of B {scores[1]}."]
+    if score[0] == score[1]:
+        said += ["The model could not tell them apart."]
+    else:
+        verdict = "that was correct" if points[0] else "that was wrong"
+        said += [f"The model chose {NAMES[score.argmax()]}{_sure(score, temperature)}: {verdict}."]
+    if age[0] != age[1]:
+        verdict = "that was correct" if points[1] else "that was wrong"
+        said += [f"The clock chose {NAMES[age.argmax()]}, the older one: {verdict}."]
+    return said[0] + "\n" + " ".join([*said[1:], LOOKS * ("x" in table)])
 
 
-def score_board(game: Game) -> str:
-    """Both scores so far with their 95 % interval, as a table."""
+def _sure(score: np.ndarray, temperature: float | None) -> str:
+    """How sure the model is of its choice between two pictures, as in Bradley & Terry's model."""
+    if temperature is None:
+        return ""
+    share = 100 * expit(abs(score[0] - score[1]) / temperature)
+    return " and was more than 99 % sure" if share > 99 else f" and was {share:.0f} % sure"
+
+
+def score_board(game: Game, timed: bool = True) -> str:
+    """Everybody's score so far with its 95 % interval, as a table; after ten rounds also what may be made of it."""
 
     def row(name: str, right: float) -> str:
         if not game.rounds:
@@ -153,9 +229,26 @@ def score_board(game: Game) -> str:
         low, high = metrics.wilson_interval(int(right), game.rounds)
         return f"| {name} | {right:g} of {game.rounds}: {right / game.rounds:.0%} ({low:.0%} to {high:.0%}) |"
 
-    others = [f"| Chance | {deza2015.CHANCE:.0%} |", f"| People, on Deza & Parikh's pairs | {deza2015.HUMANS:.2%} |"]
-    head = ["| | right so far (95 % interval) |", "|---|---|"]
-    return "\n".join([*head, row("You", game.you), row("The model", game.model), *others])
+    players = {"You": game.you, "The model": game.model} | (
+        {"The clock: always the older": game.clock} if timed else {}
+    )
+    others = [f"| Guessing | {deza2015.CHANCE:.0%} |", f"| People, on Deza & Parikh's pairs | {deza2015.HUMANS:.2%} |"]
+    head = ["| | correct so far (95 % interval) |", "|---|---|"]
+    table = "\n".join([*head, *(row(*player) for player in players.items()), *others])
+    return table + (f"\n\n{summing_up(game.rounds, players)}" if game.rounds >= ENOUGH else "")
+
+
+def summing_up(rounds: int, players: dict[str, float]) -> str:
+    """What each has after so many rounds, and what guessing alone gives."""
+    low, high = (int(end) for end in stats.binom.interval(0.95, rounds, 0.5))
+    names = {name.partition(":")[0].replace("The", "the").replace("You", "you"): n for name, n in players.items()}
+    have = ", ".join(f"{name} {correct:g}" for name, correct in names.items())
+    beyond = [f"{name} ({correct:g})" for name, correct in names.items() if not low <= correct <= high]
+    apart = f"Beyond that: {', '.join(beyond)}." if beyond else "So nobody here can be told from guessing yet."
+    return (
+        f"**After {rounds} rounds:** {have}; guessing {rounds / 2:g} on average, and between {low} and {high} in 95 of "
+        f"100 games. {apart}"
+    )
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -166,37 +259,50 @@ def uploaded(payload: Any) -> list[Source]:
     return [source for sources in found for source in sources]
 
 
-def game_tab(gr: Any, page: Any, table: pd.DataFrame, data_path: str) -> None:
-    """`gr` is Gradio, `page` the Blocks that the tab is in, `table` the pictures to play with."""
+def game_tab(
+    gr: Any, page: Any, table: pd.DataFrame, data_path: str, pair_mode: str, temperature: float | None, about: str
+) -> None:
+    """`gr` is Gradio, `page` the Blocks that the tab is in, `table` the pictures to play with (see `held_out`), `about`
+    what there is to say of the ranker."""
     boxes = table[["x", "y", "w", "h"]].to_numpy().tolist() if "x" in table else [None] * len(table)
+    timed = "time" in table
 
-    def pictures(game: Game, windows: bool) -> list[Image.Image]:
+    def pictures(game: Game, windows: bool) -> list[str]:
         paths = [data_set.picture_path(data_path, table["img_id"].iloc[row]) for row in game.pair]
         found = [boxes[row] if windows else None for row in game.pair]
-        return [with_window(decode(path), box) for path, box in zip(paths, found, strict=True)]
+        shown = [thumbnail(with_window(decode(path), box), SHOWN) for path, box in zip(paths, found, strict=True)]
+        return [
+            f'<figure><figcaption>{name}</figcaption><img alt="Picture {name}" src="{address}"></figure>'
+            for name, address in zip(NAMES, shown, strict=True)
+        ]
 
     def new_round(game: Game) -> list:
-        game.pair, game.answered = draw_pair(table, np.random.default_rng()), False
+        game.coming = game.coming or draw_pairs(table, pair_mode, np.random.default_rng())
+        game.pair, game.answered = game.coming.pop(), False
         may = [gr.update(interactive=True)] * 2
-        return [game, *pictures(game, False), "", score_board(game), *may, gr.update(interactive=False)]
+        where = html.escape(origin(table, game.pair))
+        return [game, where, *pictures(game, False), "", score_board(game, timed), *may, gr.update(interactive=False)]
 
     def choose(choice: int, game: Game) -> list:
-        said = answer(game, choice, table)
+        said, where = answer(game, choice, table, temperature), html.escape(origin(table, game.pair))
         may_not = [gr.update(interactive=False)] * 2
-        return [game, *pictures(game, True), said, score_board(game), *may_not, gr.update(interactive=True)]
+        board = score_board(game, timed)
+        return [game, where, *pictures(game, True), said, board, *may_not, gr.update(interactive=True)]
 
-    gr.Markdown("### Which of the two spread further?\n" + INTRODUCTION)
+    gr.Markdown("### Which of the two spread further?")
     game = gr.State(Game())
+    where = gr.HTML(elem_id="where", padding=False)
     sides, buttons = [], []
     with gr.Row():
-        for name in ("Left", "Right"):
-            with gr.Column(min_width=280):
-                sides.append(gr.Image(label=name, interactive=False, height=300, buttons=[], elem_id=name.lower()))
+        for name in NAMES:
+            with gr.Column(min_width=130):  # side by side on a phone too
+                sides.append(gr.HTML(elem_id=f"picture-{name}", padding=False))
                 buttons.append(gr.Button(f"{name} spread further", variant="primary"))
     said = gr.Markdown(elem_id="said")
     following = gr.Button("Next pair", interactive=False)
-    board = gr.Markdown(score_board(Game()), elem_id="board")
-    shown = [game, *sides, said, board, *buttons, following]
+    board = gr.Markdown(score_board(Game(), timed), elem_id="board")
+    gr.Markdown(f"{INTRODUCTION} {PAIRS[pair_mode]} {about}")
+    shown = [game, where, *sides, said, board, *buttons, following]
     for choice, button in enumerate(buttons):
         button.click(lambda game, choice=choice: choose(choice, game), game, shown, show_progress="hidden")
     following.click(new_round, game, shown, show_progress="hidden")
@@ -220,20 +326,45 @@ def rank_tab(
     files.change(show, files, [gr.HTML(elem_id="ranked"), faults])
 
 
-def build_page(gr: Any, check_point: str, data_path: str, device: str, max_pixels: int = MAX_PIXELS) -> Any:
-    """Both tabs. `gr` is Gradio."""
+def how_good(check_point: str) -> str:
+    """How often the run's ranker is correct on its test pairs and how far its sureness can be believed, where its
+    results.json says so."""
+    path = folder_of(check_point) / "results.json"
+    results = read_json(path) if path.is_file() else {}
+    try:
+        test, known = results["test"], results["calibration"]
+        low, high = (f"{test[f'pair_accuracy_{end}']:.0%}" for end in ("low", "high"))
+        errors = f"{known['ece']:.1%} on average ({known['ece_low']:.1%} to {known['ece_high']:.1%})"
+        return (
+            f"On {test['pairs']:,} pairs of test pictures the model is correct in {test['pair_accuracy']:.0%} (95 % "
+            f"interval {low} to {high}; guessing: 50%). Its “% sure” is off by {errors}."
+        )
+    except (KeyError, TypeError, ValueError):  # of another version, or exported without
+        return ""
+
+
+def build_page(
+    gr: Any,
+    check_point: str,
+    data_path: str,
+    device: str,
+    max_pixels: int = MAX_PIXELS,
+    pair_mode: str | None = None,
+) -> Any:
+    """Both tabs. `gr` is Gradio; `pair_mode` is `chosen_mode`'s."""
     model, state = from_checkpoint(check_point)
     model, side = model.to(select_device(device)), state["transform"]["side"]
     if "train_scores" not in state:
         raise UserError(f"--check_point {check_point} is of a run that has not finished: no percentile")
-    table = held_out(check_point, data_path)
+    table, temperature = held_out(check_point, data_path), state.get("temperature")
+    pair_mode = chosen_mode(table, pair_mode)
     # What was dropped in is deleted within the hour.
     with gr.Blocks(title="Image virality", analytics_enabled=False, delete_cache=(600, 3000)) as page:
         gr.Markdown("# Image virality\nWhich pictures spread, and where in them that shows.")
         with gr.Tab("The game"):
-            game_tab(gr, page, table, data_path)
+            game_tab(gr, page, table, data_path, pair_mode, temperature, how_good(check_point))
         with gr.Tab("Rank your pictures"):
-            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels, state.get("temperature"))
+            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels, temperature)
     return page
 
 
@@ -243,6 +374,7 @@ def parse_arguments() -> argparse.Namespace:
     flag = parser.add_argument
     flag("--check_point", required=True, help="best.pt of a finished run, or an exported folder")
     flag("--data_path", required=True, help="the data set that it was trained on")
+    flag("--pair_mode", choices=PAIR_MODES, help="of the game: controlled (default, where possible), or any two: all")
     flag("--host", default="127.0.0.1", help="whom to serve: this machine alone (default %(default)s), or 0.0.0.0")
     flag("--port", type=at_least(1), default=7860)
     flag("--max_upload", type=at_least(1), default=50, metavar="MB", help="of a file dropped in (default %(default)s)")
@@ -279,7 +411,7 @@ def main() -> None:
         except ImportError as error:
             raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
         print_configuration(args, "demo")
-        page = build_page(gr, args.check_point, args.data_path, args.device, args.max_pixels)
+        page = build_page(gr, args.check_point, args.data_path, args.device, args.max_pixels, args.pair_mode)
         serve(page, gr, args.host, args.port, args.max_upload)
 
 

@@ -92,10 +92,12 @@ def _of_submissions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """SNAP's file, or a table of submissions.py."""
     posts, _ = virality.read_submissions(path, timed=True)
     snap, img_ids = posts.attrs["snap"], posts["img_id"]
-    if not snap:
-        img_ids = virality.counted_as(img_ids, path.parent)
-    elif "SNAP_id" in table:
-        img_ids = posts["image_id"].map(table.drop_duplicates("SNAP_id").set_index("SNAP_id")["img_id"])
+    joined = virality.counted_as(img_ids, path.parent)
+    if snap and "SNAP_id" in table:
+        found = posts["image_id"].map(table.drop_duplicates("SNAP_id").set_index("SNAP_id")["img_id"])
+        img_ids = found.where(joined == img_ids, joined)
+    else:
+        img_ids = joined
     return pd.DataFrame(
         {
             "img_id": img_ids,

@@ -95,3 +95,15 @@ def faint_texts(browser) -> list[str]:
         }
         return found;
     """)
+
+
+def axe_faults(browser, axe: str) -> list[str]:
+    """What axe-core (its source) finds on the page against WCAG 2.1 A and AA: rule, element, and what is wrong."""
+    browser.execute_script(axe)
+    return browser.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] }).then(
+          (found) => done(found.violations.flatMap((rule) => rule.nodes.map(
+            (node) => `${rule.id}: ${node.target}: ${node.failureSummary}`))),
+          (error) => done([String(error)]));
+    """)

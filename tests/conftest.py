@@ -91,6 +91,16 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, which checks a page for people who see or use it differently; tests that need it skip
+    where it is missing (`npm install axe-core`, or AXE_CORE=path/to/axe.min.js)."""
+    path = Path(os.environ.get("AXE_CORE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
+    if not path.is_file():
+        pytest.skip(f"axe-core ({path}) is not here")
+    return path.read_text(encoding="utf-8")
+
+
 def run(*words: object, **options) -> subprocess.CompletedProcess:
     """Run one of the project's scripts as a user would, without a network."""
     return subprocess.run(

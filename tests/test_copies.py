@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import becomes, faint_texts, find, fits, press, show, wait
+from browsing import axe_faults, becomes, faint_texts, find, fits, press, show, wait
 from conftest import HOSTILE
 from PIL import Image
 
@@ -133,6 +133,14 @@ def test_copies_fit_the_screen_without_an_error(browser, page, width, scheme):
     said = [each.text for each in find(browser, ".group p")]
     assert said == ["The same picture, 100 times the votes: 12 to 1,200.", "50 votes each."]
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(browser, axe, page, width, scheme):
+    start(browser, page, width, scheme)
+    becomes(browser, lambda: len(titles(browser)), 2)
+    assert axe_faults(browser, axe) == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from browsing import becomes, find, fits, show, wait
+from browsing import axe_faults, becomes, find, fits, show, wait
 from conftest import run_here
 from PIL import Image
 
@@ -38,25 +39,102 @@ def finished(sample, tmp_path_factory):
 def test_a_pair_is_of_two_viralities_and_either_side_may_win():
     table = pd.DataFrame({"v_score": [0.0, 0.0, 1.0, 2.0]})
     rng = np.random.default_rng(0)
-    pairs = [demo.draw_pair(table, rng) for _ in range(200)]
-    virality = table["v_score"].to_numpy()[np.array(pairs)]
+    drawn = [demo.draw_pairs(table, "all", rng) for _ in range(200)]
+    assert all(drawn) and all(len(set(sum(pairs, ()))) == 2 * len(pairs) for pairs in drawn)  # no picture in two
+    virality = table["v_score"].to_numpy()[np.concatenate(drawn)]
     assert (virality[:, 0] != virality[:, 1]).all()
-    assert 60 < (virality[:, 0] > virality[:, 1]).sum() < 140
+    assert 0.4 < (virality[:, 0] > virality[:, 1]).mean() < 0.6
+    assert demo.draw_pairs(table.assign(v_score=1.0), "all", rng) == demo.draw_pairs(table, "controlled", rng) == []
 
 
-def test_both_scores_are_kept_and_a_pair_counts_once():
-    table = pd.DataFrame({"v_score": [0.0, 1.0, 2.0], "score": [0.5, 0.1, 0.1]})
+def posted(n=40):
+    """Pictures of two communities, one a day; the odd ones are viral."""
+    place = np.arange(n)
+    return pd.DataFrame(
+        {"v_score": place % 2 - 0.5 + place / 100, "score": -1.0 * place, "time": 86_400.0 * place,
+         "community": np.where(place < n / 2, "aww", "<b>"), "day": 1.0 * place}
+    )  # fmt: skip
+
+
+def test_controlled_pairs_are_of_one_community_and_the_default_where_there_are_any():
+    table = posted()
+    pairs = demo.draw_pairs(table, "controlled", np.random.default_rng(0))
+    assert len(pairs) == 20 and all((a < 20) == (b < 20) and abs(a - b) < 10 for a, b in pairs)
+    assert demo.chosen_mode(table, None) == demo.chosen_mode(table, "controlled") == "controlled"
+    assert demo.chosen_mode(table, "all") == demo.chosen_mode(table[["v_score"]], None) == "all"
+    with pytest.raises(utils.UserError, match="--pair_mode controlled: no two test pictures"):
+        demo.chosen_mode(table.assign(community=None), "controlled")
+
+
+@pytest.mark.parametrize(
+    ("pair", "days", "said"),
+    [
+        ((1, 4), [0.0, 2.5], "Both were first posted to aww, 3 days apart."),
+        ((1, 4), [0.0, 0.9], "Both were first posted to aww, within a day of each other."),
+        ((1, 4), [np.nan, np.nan], "Both were first posted to aww, at about the same time."),
+        ((1, 30), [np.nan, np.nan], "A was first posted to aww, B to <b>."),
+        ((1, 30), [400.0, 0.0], "A was first posted to aww, B to <b>, 400 days apart."),
+    ],
+)
+def test_where_and_when_both_were_posted_is_said(pair, days, said):
+    table = posted()
+    table.loc[list(pair), "day"] = days
+    assert demo.origin(table, pair) == said
+    assert demo.origin(table.assign(community=None), pair) == demo.origin(table[["v_score"]], pair) == ""
+
+
+def test_all_scores_are_kept_and_a_pair_counts_once():
+    table = pd.DataFrame({"v_score": [0.0, 1.0, 2.0], "score": [0.5, 0.1, 0.1], "time": [5.0, 6.0, np.nan]})
     game = demo.Game((0, 1), answered=False)
-    assert "Correct: the right picture" in demo.answer(game, 1, table)
-    assert (game.rounds, game.you, game.model) == (1, 1, 0)
+    said = demo.answer(game, 1, table, temperature=0.8)
+    assert said.startswith("### Correct: B spread further.")
+    assert "The model chose A and was 62 % sure: that was wrong. The clock chose A, the older one: that was" in said
+    assert (game.rounds, game.you, game.model, game.clock) == (1, 1, 0, 0)
     demo.answer(game, 0, table)  # a second click
-    assert (game.rounds, game.you, game.model) == (1, 1, 0)
+    assert (game.rounds, game.you, game.model, game.clock) == (1, 1, 0, 0)
     game.pair, game.answered = (1, 2), False
     said = demo.answer(game, 0, table)
-    assert said.startswith("### Wrong: the right picture") and "could not tell" in said
-    assert (game.rounds, game.you, game.model) == (2, 1, 0.5)
+    assert said.startswith("### Wrong: B spread further.") and "could not tell" in said and "clock" not in said
+    assert (game.rounds, game.you, game.model, game.clock) == (2, 1, 0.5, 0.5)
     board = demo.score_board(game)
-    assert "| You | 1 of 2: 50% (9% to 91%) |" in board and "60.12%" in board
+    assert "| You | 1 of 2: 50% (9% to 91%) |" in board and "60.12%" in board and "| Guessing | 50% |" in board
+    assert "clock" in board and "clock" not in demo.score_board(game, timed=False)
+
+
+@pytest.mark.parametrize(
+    ("difference", "temperature", "said"),
+    [(0.4, 0.8, "and was 62 % sure"), (-0.4, 0.8, "and was 62 % sure"), (9, 1, "and was more than 99 % sure"),
+     (1, None, "The model chose A: that")],
+)  # fmt: skip
+def test_the_model_says_how_sure_it_is(difference, temperature, said):
+    table = pd.DataFrame({"v_score": [0.0, 1.0], "score": [difference, 0.0]})
+    assert said in demo.answer(demo.Game((0, 1), answered=False), 0, table, temperature)
+
+
+@pytest.mark.parametrize(("you", "said"), [(8, "nobody here can be told from guessing"), (9, "Beyond that: you (9).")])
+def test_after_ten_rounds_it_is_said_what_everybody_has_and_what_guessing_gives(you, said):
+    game = demo.Game(rounds=10, you=you, model=6.5, clock=5)
+    board = demo.score_board(game)
+    have = f"**After 10 rounds:** you {you}, the model 6.5, the clock 5; guessing 5 on average, and between 2 and 8 in"
+    assert have in board and said in board
+    assert "After" not in demo.score_board(demo.Game(rounds=9, you=9))
+
+
+def test_no_sentence_leaves_open_whether_right_is_a_side_or_a_verdict(finished):
+    rng, game, table = np.random.default_rng(0), demo.Game(), posted()
+    texts = [demo.INTRODUCTION, *demo.PAIRS.values(), demo.how_good(str(finished / "best.pt")), demo.score_board(game)]
+    for pair in demo.draw_pairs(table, "controlled", rng):
+        game.pair, game.answered = pair, False
+        texts += [demo.origin(table, pair), demo.answer(game, int(rng.integers(2)), table, 1.0), demo.score_board(game)]
+    assert "guessing: 50%" in texts[3] and "After 20 rounds" in texts[-1]
+    assert [text for text in texts if re.search(r"\b(right|left)\b", text)] == []
+
+
+def test_what_is_said_of_the_ranker_is_left_out_where_its_results_do_not_say_it(tmp_path):
+    for results in (None, "{}", "[]", '{"test": {"pairs": "x"}, "calibration": {}}'):
+        if results:
+            (tmp_path / "results.json").write_text(results)
+        assert demo.how_good(str(tmp_path / "best.pt")) == demo.how_good(str(tmp_path)) == ""
 
 
 @pytest.mark.parametrize(
@@ -65,6 +143,7 @@ def test_both_scores_are_kept_and_a_pair_counts_once():
         ({"--check_point": "nowhere.pt"}, "nowhere.pt"),
         ({"--data_path": "nowhere"}, "--data_path nowhere is not a folder"),
         ({"--device": "tpu"}, "--device tpu"),
+        ({"--pair_mode": "deza"}, "--pair_mode"),
         ({"--port": "http"}, "--port"),
         ({"--port": "70000"}, "--port 70000"),
     ],
@@ -123,7 +202,10 @@ def address(sample, finished, tmp_path_factory):
 
 def open_page(browser, address, width):
     show(browser, address, width)
-    wait(browser, lambda: len(find(browser, "#left img, #right img")) == 2)
+    wait(
+        browser,
+        lambda: [each.get_attribute("alt") for each in find(browser, "figure img")] == ["Picture A", "Picture B"],
+    )
 
 
 def button(browser, name):
@@ -155,15 +237,25 @@ def test_five_rounds_of_the_game(browser, address, width):
         return browser.find_element("id", name).text
 
     open_page(browser, address, width)
+    wait(browser, lambda: text("where").startswith("Both were first posted to"))
     for rounds in range(1, 6):
-        side = ("Left", "Right")[rounds % 2]
+        side = demo.NAMES[rounds % 2]
         press_button(browser, f"{side} spread further", width)
         wait(browser, lambda rounds=rounds: f"of {rounds}:" in text("board"))
-        wait(browser, lambda: "picture spread further" in text("said"))
+        wait(browser, lambda: "% sure" in text("said") and "The clock chose" in text("said"))
         if rounds < 5:
             press_button(browser, "Next pair", width)
     wait(browser, lambda: "The model" in text("board") and "60.12%" in text("board"))
     check_quiet(browser, address)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(browser, axe, address, width):
+    open_page(browser, address, width)
+    assert axe_faults(browser, axe) == []
+    press_button(browser, "A spread further", width)
+    wait(browser, lambda: "of 1:" in find(browser, "#board")[0].text)
+    assert axe_faults(browser, axe) == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import becomes, click, faint_texts, find, fits, press, show, wait
+from browsing import axe_faults, becomes, click, faint_texts, find, fits, press, show, wait
 from conftest import HOSTILE
 from PIL import Image
 
@@ -294,3 +294,20 @@ def test_scrolling_brings_the_rest(browser, leaderboard):
     wait(browser, at_the_end)
     # The last one has no window.
     becomes(browser, lambda: len(find(browser, ".card")[-1].find_elements("css selector", "svg")), 0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(browser, axe, tmp_path, width, scheme):
+    path = tmp_path / "leaderboard.html"
+    how_good = {"value": 0.62, "low": 0.58, "high": 0.66, "n": 1234}
+    path.write_text(leaderboard_page(*ranked(HOSTILE), temperature=1.5, accuracy=how_good), encoding="utf-8")
+    show(browser, path, width, scheme)
+    wait(browser, lambda: names(browser))
+    assert axe_faults(browser, axe) == []
+    click(browser, find(browser, ".pick")[0])
+    becomes(browser, lambda: find(browser, "#tray")[0].is_displayed(), True)
+    assert axe_faults(browser, axe) == []
+    click(browser, find(browser, ".pick")[1])
+    becomes(browser, lambda: find(browser, "#versus")[0].is_displayed(), True)
+    assert axe_faults(browser, axe) == []

@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 import pytest
-from browsing import faint_texts, find, fits, show, wait
+from browsing import axe_faults, faint_texts, find, fits, show, wait
 from PIL import Image
 
 import visualisation
@@ -214,3 +214,13 @@ def test_report_fits_the_screen_without_an_error(browser, tmp_path, width, schem
     script = "return [...document.images].every(image => image.naturalWidth > 0)"
     wait(browser, lambda: browser.execute_script(script))
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(browser, axe, tmp_path, width, scheme):
+    folder = a_run(tmp_path / "run", EVIDENCE)
+    pd.DataFrame({"img_id": [1, 2, 3], "group": [1, 1, 2]}).to_csv(folder / "groups.csv", index=False)
+    show(browser, report_page(folder), width, scheme)
+    browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert axe_faults(browser, axe) == []
