@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 import calibration
 import data_set
@@ -15,7 +17,7 @@ import metrics
 import training
 import visualisation
 from context import context_on_pairs
-from decoding.decoder import decode
+from decoding.decoder import UnusablePicture, decode
 from pictures.left_out import summary
 from training_data import ClassificationData, RankingData, mode_pairs, read_survivors
 from utils import rank, write_csv, write_json, write_text
@@ -269,12 +271,24 @@ def draw_classifier(
     most = wrong.head(min(SHOWN, -(-len(wrong) // 2)))
     least = wrong.iloc[len(most) :].tail(SHOWN)
     shown = pd.concat([most, least])
-    pictures = [decode(data_set.picture_path(data_path, i)) for i in shown["img_id"]]
+    pictures = [picture_or_none(data_path, img_id) for img_id in shown["img_id"]]
+    there = [picture is not None for picture in pictures]  # a training on features has read no picture
+    if not any(there):
+        return
+    shown, pictures = shown[there], list(itertools.compress(pictures, there))
     captions = [
         f"{classes[row.label]}\nseen as {classes[row.predicted]}\n{row.probability:.0%} certain"
         for row in shown.itertuples()
     ]
     title = f"{len(wrong)} of {len(table)} test pictures wrong"
     if len(least):
-        title += f": the {len(most)} most, then {len(least)} least certain"
+        title += f": the {sum(there[: len(most)])} most, then {sum(there[len(most) :])} least certain"
     visualisation.save_with_data(visualisation.picture_grid(pictures, captions, title), folder / "mistakes.png")
+
+
+def picture_or_none(data_path: str | Path, img_id: int) -> Image.Image | None:
+    """A data set's picture; None where it is not there or cannot be read."""
+    try:
+        return decode(data_set.picture_path(data_path, img_id))
+    except UnusablePicture:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_a_classifier_of_features_learns_and_labels(sample, told, tmp_path):
     named = [results["classes"][place] for place in tested["predicted"]]
     assert list(labels.loc[tested.index, "label"]) == named
     assert labels.loc[tested.index, "probability"].to_numpy() == pytest.approx(tested["probability"], abs=2e-6)
+
+
+def test_features_need_no_pictures(copied, told, tmp_path):
+    images = sorted((copied / "images").glob("*.jpg"))
+    shutil.rmtree(copied / "images")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", names=np.array([path.stem for path in images]), features=rng.normal(size=(60, 4)))
+    for script in ("train_classifier.py", "train_siamese.py"):
+        words = ["--data_path", copied, "--features", tmp_path / "noise.npz", "--save_dir", tmp_path / script]
+        done = run_here(script, *words)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / script / "results.json").is_file()
+    assert not (tmp_path / "train_classifier.py" / "mistakes.png").exists()
 
 
 def test_the_same_seed_gives_the_same_head_and_several_seeds_a_mean(ranker, sample, told, tmp_path):
