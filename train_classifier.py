@@ -80,7 +80,7 @@ def build_optimiser(model: nn.Module, learning_rate: float) -> torch.optim.Optim
 def optimiser_and_rate(model: nn.Module, learning_rate: float, steps: int) -> dict[str, Any]:
     """The optimiser and, as scheduler, its learning rate over so many steps."""
     optimiser = build_optimiser(model, learning_rate)
-    return {"optimiser": optimiser, "scheduler": training.one_cycle(optimiser, learning_rate, steps)}
+    return {"optimiser": optimiser, "scheduler": training.one_cycle(optimiser, steps)}
 
 
 def layout(model_name: str, device: torch.device) -> Precision:

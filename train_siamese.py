@@ -53,16 +53,21 @@ Batch = tuple[np.ndarray, Tensor | None, Tensor | None]  # positions of pictures
 
 # --- the model and its step -----------------------------------------------------------------------------------------
 def build_optimiser(model: SiameseNet, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW, or SGD with LocNet at a tenth of the rate (Singh & Lee 2016, section 4)."""
+    """AdamW with the convolutions at the recipe's pace, or SGD with LocNet at a tenth of the rate (Singh & Lee 2016,
+    section 4)."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05, fused=True)
-    slow = {id(p) for p in model.locnet.parameters()} if model.locnet else set()
+        parts, pace = [model.ranknet.extractor, *([model.locnet.features] if model.locnet else [])], recipe.pace
+    else:
+        parts, pace = [model.locnet] if model.locnet else [], 0.1
+    slow = {id(p) for part in parts for p in part.parameters()}
     groups = [
         {"params": [p for p in trained if id(p) not in slow]},
-        {"params": [p for p in trained if id(p) in slow], "lr": learning_rate / 10},
+        {"params": [p for p in trained if id(p) in slow], "lr": learning_rate * pace},
     ]
     groups = [group for group in groups if group["params"]]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.05, fused=True)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, weight_decay=5e-4, fused=True)
 
 
@@ -71,7 +76,7 @@ def optimiser_and_rate(model: SiameseNet, recipe: Recipe, learning_rate: float, 
     optimiser = build_optimiser(model, recipe, learning_rate)
     return {
         "optimiser": optimiser,
-        "scheduler": training.one_cycle(optimiser, learning_rate, steps, recipe.warm_up),
+        "scheduler": training.one_cycle(optimiser, steps, recipe.warm_up),
     }
 
 
@@ -208,8 +213,8 @@ def train(
     pair_mode: str = "all",
     recipe: str | Recipe = "modern",
     weights: str = "imagenet",
-    image_size: int = 224,
-    augment: str = "crop",
+    image_size: int | None = None,
+    augment: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -231,8 +236,9 @@ def train(
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
 
-    The parameters are the script's flags; `epochs`, `batch_size` and `learning_rate` default to the recipe's."""
-    recipe = named_recipe(recipe)
+    The parameters are the script's flags; those that are None default to the recipe's."""
+    recipe = named_recipe(recipe, weights != "none")
+    image_size, augment = image_size or recipe.image_size, augment or recipe.augment
     epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
     learning_rate = learning_rate or recipe.learning_rate
     config = locals() | {"data_path": str(data_path), "save_dir": str(save_dir), "recipe": recipe.name}
@@ -392,7 +398,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--model_type", type=int, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both (default %(default)s)")
     flag("--pair_mode", choices=PAIR_MODES, help="which images are set against each other (default %(default)s)")
     flag("--recipe", choices=RECIPES, help="default %(default)s")
-    flag("--augment", choices=transforms.AUGMENTATIONS, help="of training pictures (default %(default)s)")
+    flag("--augment", choices=transforms.AUGMENTATIONS, help="of training pictures (default: the recipe's)")
     flag("--freeze_locnet", action=argparse.BooleanOptionalAction, help="keep LocNet's convolutions")
     flag("--freeze_ranknet", action=argparse.BooleanOptionalAction, help="keep the ranker's convolutions")
 

@@ -55,7 +55,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--epochs", type=at_least(1), help="default: the recipe's")
     flag("--batch_size", type=at_least(2), help="default: the recipe's")
     flag("--learning_rate", type=above_zero, help="default: the recipe's")
-    flag("--image_size", type=at_least(32), help="side in pixels of what the network sees (default %(default)s)")
+    flag("--image_size", type=at_least(32), help="side in pixels of what the network sees (default: the recipe's)")
     flag("--weights", help="imagenet (the default), none, or a file with a torchvision state dict")
     flag("--num_workers", type=at_least(0), help="threads that decode pictures (default %(default)s)")
     flag("--cache", choices=("on", "off"), help="off: decode pictures for every batch, keep none")
@@ -201,11 +201,14 @@ def choose_precision(
 
 
 # --- the loop over epochs -------------------------------------------------------------------------------------------
-def one_cycle(optimiser: torch.optim.Optimizer, learning_rate: float, steps: int, warm_up: float = 0.15) -> LRScheduler:
-    """A warm-up over this share of the steps and a cosine to nothing; with a share of 0 a constant rate."""
+def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float = 0.15) -> LRScheduler:
+    """A warm-up over this share of the steps to the rate of each group, and a cosine to nothing; with a share of 0 a
+    constant rate."""
     if not warm_up:
         return LambdaLR(optimiser, lambda step: 1.0)
-    return OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=warm_up)
+    return OneCycleLR(
+        optimiser, [group["lr"] for group in optimiser.param_groups], total_steps=steps, pct_start=warm_up
+    )
 
 
 def best_epoch(figures: Sequence[float], first: int = 1, lowest: bool = False, over: int = 5) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,19 +82,34 @@ def augment(batch: Tensor, size: int) -> Tensor:
 
 
 def augment_strongly(batch: Tensor, size: int) -> Tensor:
-    """Stretched windows of a third to all of each picture, flipped, lighter or darker, of more or less contrast.
+    """Windows of a third to all of each picture, much stretched and shaded: for networks that start from nothing.
 
-    uint8 (n, 3, s, s) → float (n, 3, size, size), normalised. For networks that start from nothing on few pictures.
+    uint8 (n, 3, s, s) → float (n, 3, size, size), normalised.
     """
-    n = distributed.whole(len(batch))
-    area, ratio = torch.empty(n).uniform_(1 / 3, 1), torch.empty(n).uniform_(-0.288, 0.288).exp()  # 3:4 to 4:3
+    return stretch_and_shade(batch, size, smallest=1 / 3, stretch=4 / 3, shade=0.4)
+
+
+def augment_mildly(batch: Tensor, size: int) -> Tensor:
+    """Windows of three fifths to all of each picture, a little stretched and shaded: for pretrained networks, which
+    forget what they know of pictures when these are spoilt more."""
+    return stretch_and_shade(batch, size, smallest=0.6, stretch=1.16, shade=0.2)
+
+
+def stretch_and_shade(batch: Tensor, size: int, smallest: float, stretch: float, shade: float) -> Tensor:
+    """Windows of each picture, flipped at random, lighter or darker, of more or less contrast.
+
+    They hold `smallest` to 1 of its area, at an aspect ratio of 1/`stretch` to `stretch`; brightness and the logarithm
+    of contrast change by up to `shade`.
+    """
+    n, most = distributed.whole(len(batch)), math.log(stretch)
+    area, ratio = torch.empty(n).uniform_(smallest, 1), torch.empty(n).uniform_(-most, most).exp()
     half = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1)
     centre = (2 * torch.rand(n, 2) - 1) * (1 - half)
     half[:, 0] *= (torch.rand(n) < 0.5) * 2 - 1  # a negative width mirrors
     window = to_device(distributed.own(torch.cat([torch.diag_embed(half), centre[:, :, None]], dim=2)), batch.device)
     grid = F.affine_grid(window, [len(batch), 3, size, size], align_corners=False)
     cropped = F.grid_sample(normalise(batch), grid, padding_mode="reflection", align_corners=False)
-    drawn = (torch.empty(n, 1, 1, 1).uniform_(-0.4, 0.4) for _ in range(2))
+    drawn = (torch.empty(n, 1, 1, 1).uniform_(-shade, shade) for _ in range(2))
     contrast, light = (to_device(distributed.own(each), batch.device) for each in drawn)
     mean = cropped.mean(dim=(2, 3), keepdim=True)
     return (cropped - mean) * contrast.exp() + mean + light
@@ -128,5 +144,6 @@ def describe(image_size: int) -> dict:
 AUGMENTATIONS = {
     "none": lambda batch, size: whole(batch),
     "crop": augment,
+    "mild": augment_mildly,
     "strong": augment_strongly,
 }

@@ -65,7 +65,7 @@ def plain_to_accuracy(
     pairs = Reddit_Img_Pair(data_path, "train", "4", transform=workloads.plain_transform(image_size), seed=seed)
     loader = workloads.plain_loader(pairs, RECIPE.batch_size)
     optimiser = workloads.plain_optimiser(model, RECIPE.learning_rate)
-    scheduler = training.one_cycle(optimiser, RECIPE.learning_rate, PLAIN_EPOCHS * len(loader))
+    scheduler = training.one_cycle(optimiser, PLAIN_EPOCHS * len(loader))
     for epoch in range(PLAIN_EPOCHS):
         model.set_progress(min(1.0, epoch / (RECIPE.settled * PLAIN_EPOCHS)))
         pairs.redraw(seed + epoch)
@@ -92,7 +92,7 @@ def ours_to_accuracy(
     v_score = data.v_score[rows]
     steps = len(train_siamese.draw_batches(v_score, "all", RECIPE.batch_size, seed))
     optimiser = train_siamese.build_optimiser(model, RECIPE, RECIPE.learning_rate)
-    scheduler = training.one_cycle(optimiser, RECIPE.learning_rate, RECIPE.epochs * steps, RECIPE.warm_up)
+    scheduler = training.one_cycle(optimiser, RECIPE.epochs * steps, RECIPE.warm_up)
     for epoch in range(RECIPE.epochs):
         model.set_progress(min(1.0, epoch / (RECIPE.settled * RECIPE.epochs)))
         batches = train_siamese.draw_batches(v_score, "all", RECIPE.batch_size, seed)

@@ -173,7 +173,7 @@ def our_siamese(bench: Bench, pair_mode: str) -> Callable[[], float]:
     """An epoch of train_siamese.py over the kept pictures."""
     model = new_siamese(bench)
     optimiser = train_siamese.build_optimiser(model, RECIPE, RECIPE.learning_rate)
-    scheduler = training.one_cycle(optimiser, RECIPE.learning_rate, 10**9, RECIPE.warm_up)
+    scheduler = training.one_cycle(optimiser, 10**9, RECIPE.warm_up)
     rows = np.arange(len(bench.pictures))
 
     def work() -> float:
@@ -282,7 +282,7 @@ def our_classifier(bench: Bench) -> Callable[[], float]:
     """An epoch of train_classifier.py over the kept pictures."""
     model, rows = new_classifier(bench), np.arange(len(bench.pictures))
     optimiser = train_classifier.build_optimiser(model, RATE)
-    scheduler = training.one_cycle(optimiser, RATE, 10**9)
+    scheduler = training.one_cycle(optimiser, 10**9)
     labels = rows % len(data_set.CLASSES)
 
     def work() -> float:

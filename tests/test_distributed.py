@@ -62,7 +62,7 @@ def siamese(steps, model_type, pair_mode="all"):
     model = train_siamese.SiameseNet("alexnet", model_type, "none", recipe, 64)
     value = np.arange(9.0) % 7
     optimiser = train_siamese.build_optimiser(model, recipe, recipe.learning_rate)
-    scheduler = training.one_cycle(optimiser, recipe.learning_rate, 100)
+    scheduler = training.one_cycle(optimiser, 100)
     step = lambda: train_siamese.train_one_epoch(
         model, Pictures(), np.arange(9), value, train_siamese.draw_batches(value, pair_mode, 9, 0), optimiser,
         scheduler, image_size=64, clip_norm=recipe.clip_norm)

@@ -35,7 +35,7 @@ def one_epoch(model, data, recipe) -> dict[str, float]:
     recipe, rows = RECIPES[recipe], data.rows["train"]
     v_score = data.v_score[rows]
     optimiser = train_siamese.build_optimiser(model, recipe, recipe.learning_rate)
-    scheduler = training.one_cycle(optimiser, recipe.learning_rate, 10, recipe.warm_up)
+    scheduler = training.one_cycle(optimiser, 10, recipe.warm_up)
     batches = train_siamese.draw_batches(v_score, "all", 16, seed=0)
     return train_siamese.train_one_epoch(
         model, data.pictures, rows, v_score, batches, optimiser, scheduler, image_size=64, clip_norm=recipe.clip_norm

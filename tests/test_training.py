@@ -31,7 +31,7 @@ def run(folder, epochs, values, until=None, resumed=None):
     torch.manual_seed(1)
     network = nn.Linear(1, 1, bias=False)
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
-    scheduler = training.one_cycle(optimiser, 1.0, epochs)
+    scheduler = training.one_cycle(optimiser, epochs)
 
     def train_one_epoch(epoch):
         if epoch == until:
