@@ -48,15 +48,19 @@ from utils import (
     run_main,
 )
 
+PACE = 0.3  # the rate of pretrained convolutions, as a share of the head's
+
 
 def recipe_of(model_name: str, weights: str, freeze_features: str | None) -> dict[str, Any]:
-    """Epochs, batch size and learning rate where none are given."""
+    """What is taken where it is not given: from pretrained convolutions, from nothing, or with frozen ones."""
     if freeze_features:
         # AlexNet's and VGG's published heads are two layers of millions of weights: they learn in few, slower steps.
         large = freeze_features == "published" and model_name.startswith(("alexnet", "vgg"))
-        return {"epochs": 15 if large else 60, "batch_size": 64, "learning_rate": 2e-4 if large else 2e-3}
-    epochs = {"alexnet": 8, "vgg": 6, "resnet": 8, "densenet": 10}.get(model_name, 10)
-    return {"epochs": epochs, "batch_size": 64, "learning_rate": 3e-4 if weights == "none" else 5e-5}
+        rate, epochs = (2e-4, 15) if large else (2e-3, 60)
+        return {"epochs": epochs, "batch_size": 64, "learning_rate": rate, "augment": "none", "image_size": 224}
+    if weights == "none":
+        return {"epochs": 60, "batch_size": 32, "learning_rate": 3e-4, "augment": "strong", "image_size": 128}
+    return {"epochs": 12, "batch_size": 32, "learning_rate": 3e-4, "augment": "mild", "image_size": 224}
 
 
 # --- the model and its step -----------------------------------------------------------------------------------------
@@ -71,15 +75,21 @@ def build(
     return model
 
 
-def build_optimiser(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW on what is trained."""
+def build_optimiser(model: nn.Module, learning_rate: float, pretrained: bool = False) -> torch.optim.Optimizer:
+    """AdamW on what is trained; pretrained convolutions at PACE times the rate of the head."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05, fused=True)
+    head = model.get_submodule(backbones.trained_part(model, "published")) if pretrained else model
+    fast = {id(p) for p in head.parameters()}
+    groups = [
+        {"params": [p for p in trained if id(p) in fast]},
+        {"params": [p for p in trained if id(p) not in fast], "lr": learning_rate * PACE},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, weight_decay=0.05, fused=True)
 
 
-def optimiser_and_rate(model: nn.Module, learning_rate: float, steps: int) -> dict[str, Any]:
+def optimiser_and_rate(model: nn.Module, learning_rate: float, steps: int, pretrained: bool = False) -> dict[str, Any]:
     """The optimiser and, as scheduler, its learning rate over so many steps."""
-    optimiser = build_optimiser(model, learning_rate)
+    optimiser = build_optimiser(model, learning_rate, pretrained)
     return {"optimiser": optimiser, "scheduler": training.one_cycle(optimiser, steps)}
 
 
@@ -198,7 +208,7 @@ def train(
     *,
     model_name: str = "alexnet",
     weights: str = "imagenet",
-    image_size: int = 224,
+    image_size: int | None = None,
     augment: str | None = None,
     balance_data: int | str | None = None,
     class_weights: bool = False,
@@ -224,12 +234,12 @@ def train(
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
 
-    The parameters are the script's flags; `epochs`, `batch_size` and `learning_rate` default to what suits the network
-    (see `recipe_of`), `augment` to crop, with frozen features to none.
+    The parameters are the script's flags; those that are None default to what suits the network (see `recipe_of`).
     """
     config = locals() | {"data_path": str(data_path), "save_dir": str(save_dir)}
-    defaults = recipe_of(model_name, weights, freeze_features) | {"augment": "none" if freeze_features else "crop"}
+    defaults = recipe_of(model_name, weights, freeze_features)
     config |= {name: value for name, value in defaults.items() if config[name] is None}
+    image_size = config["image_size"]
     folder = Path(save_dir)
     if check_point == "last" and (results := training.finished_results(folder, config)):
         print(f"{folder} is finished")
@@ -273,8 +283,8 @@ def fit(
         train_one_epoch, pictures=inputs, rows=rows, labels=labels, image_size=image_size, augment=augment,
         weight=weights_of_classes(labels).to(device) if class_weights else None, label_smoothing=label_smoothing,
     )  # fmt: skip
-    steps = epochs * len(draw())
-    schedule = functools.partial(optimiser_and_rate, learning_rate=learning_rate, steps=steps)
+    steps, tuned = epochs * len(draw()), config["weights"] != "none" and not freeze_features
+    schedule = functools.partial(optimiser_and_rate, learning_rate=learning_rate, steps=steps, pretrained=tuned)
     precision = training.choose_precision(
         f"{model_name}, {freeze_features or 'all'}, {batch_size} of {image_size} pixels", network, device, schedule,
         functools.partial(train_some, batches=draw()[:1]), amp=amp, resumed=resumed, deterministic=deterministic,
@@ -364,7 +374,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--class_weights", action=argparse.BooleanOptionalAction, help="rare classes count more")
     flag("--label_smoothing", type=float, help="share of the target given to all classes alike")
     flag("--augment", choices=transforms.AUGMENTATIONS,
-         help="of training pictures (default crop, with frozen features none)")  # fmt: skip
+         help="of training pictures (default mild; strong with --weights none, none with frozen features)")  # fmt: skip
     flag("--freeze_features", nargs="?", const="published", choices=backbones.CUTS,
          help="train the head alone ('published'), or the last layer alone ('last')")  # fmt: skip
     flag("--feature_file", action=argparse.BooleanOptionalAction,
