@@ -59,8 +59,8 @@ class Recipe:
     warm_up: float = 0.15  # share of the steps with a growing rate, before a cosine to nothing; 0: a constant rate
     clip_norm: float = 1.0  # the largest norm of a step's gradient; 0: any
     augment: str = "crop"  # see transforms.AUGMENTATIONS
-    image_size: int = 224
-    epochs: int = 30
+    image_size: int = 128  # side in pixels of what the network sees
+    epochs: int = 60
     batch_size: int = 32
     learning_rate: float = 5e-4
     pace: float = 1.0  # adamw: the rate of the convolutions, as a share of the head's
@@ -71,7 +71,7 @@ RECIPES = {
     # Singh & Lee 2016, sections 3 and 4.
     "singh2016": Recipe(
         "singh2016", locnet="regression", head="fc7", shared=False, glimpse=False, resolution=1.0, ten_crops=True,
-        two_stages=True, optimiser="sgd", warm_up=0, clip_norm=0, epochs=400, batch_size=25, learning_rate=1e-3,
+        two_stages=True, optimiser="sgd", warm_up=0, clip_norm=0, image_size=227, epochs=400, batch_size=25, learning_rate=1e-3,
     ),
 }  # fmt: skip
 
@@ -79,7 +79,9 @@ RECIPES = {
 # What does best from pretrained convolutions and from nothing differs. Found on the scenes' order of perspective and on
 # chubby faces of PubFig, at seed 10: the convolutions keep what they know at a tenth of the head's rate, and a map of
 # 6×6 cells tells parts of a face apart that one of 3×3 does not.
-PRETRAINED = {"modern": {"pool": 6, "augment": "mild", "epochs": 20, "learning_rate": 1e-3, "pace": 0.1}}
+PRETRAINED = {
+    "modern": {"pool": 6, "augment": "mild", "image_size": 224, "epochs": 20, "learning_rate": 1e-3, "pace": 0.1}
+}
 
 
 def named_recipe(recipe: str | Recipe, pretrained: bool = False) -> Recipe:

@@ -235,7 +235,6 @@ def train(
     deterministic: bool = False,
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
-
     The parameters are the script's flags; those that are None default to the recipe's."""
     recipe = named_recipe(recipe, weights != "none")
     image_size, augment = image_size or recipe.image_size, augment or recipe.augment

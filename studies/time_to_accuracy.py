@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from training_data import load_ranking
 from utils import at_least, print_configuration, run_main, write_json
 
 PLAIN_EPOCHS = 10  # of pair mode 4, that the plain loop is given
-RECIPE = RECIPES["modern"]
+RECIPE = replace(RECIPES["modern"], epochs=30)
 
 
 def to_accuracy(
