@@ -71,7 +71,8 @@ RECIPES = {
     # Singh & Lee 2016, sections 3 and 4.
     "singh2016": Recipe(
         "singh2016", locnet="regression", head="fc7", shared=False, glimpse=False, resolution=1.0, ten_crops=True,
-        two_stages=True, optimiser="sgd", warm_up=0, clip_norm=0, image_size=227, epochs=400, batch_size=25, learning_rate=1e-3,
+        two_stages=True, optimiser="sgd", warm_up=0, clip_norm=0, image_size=227, epochs=400, batch_size=25,
+        learning_rate=1e-3,
     ),
 }  # fmt: skip
 
