@@ -85,8 +85,12 @@ PRETRAINED = {
 }
 
 
-def named_recipe(recipe: str | Recipe, pretrained: bool = False) -> Recipe:
-    """A recipe by its name, for weights that are `pretrained` or for none; or itself.
+# From nothing, whole pictures take much augmentation; windows do not find what they look for under it.
+WHOLE_FROM_NOTHING = {"modern": {"augment": "strong", "image_size": 192}}
+
+
+def named_recipe(recipe: str | Recipe, pretrained: bool = False, model_type: int = 1) -> Recipe:
+    """A recipe by its name, with what suits weights that are `pretrained` or none, and the model type; or itself.
 
     Raises UserError for an unknown name, listing the known ones.
     """
@@ -94,7 +98,8 @@ def named_recipe(recipe: str | Recipe, pretrained: bool = False) -> Recipe:
         return recipe
     if recipe not in RECIPES:
         raise UserError(f"--recipe {recipe!r} is unknown; known are {', '.join(RECIPES)}")
-    return replace(RECIPES[recipe], **PRETRAINED.get(recipe, {})) if pretrained else RECIPES[recipe]
+    changed = PRETRAINED if pretrained else {} if model_type else WHOLE_FROM_NOTHING
+    return replace(RECIPES[recipe], **changed.get(recipe, {}))
 
 
 def recipe_of(state: dict[str, Any]) -> Recipe:

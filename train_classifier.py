@@ -57,10 +57,13 @@ def recipe_of(model_name: str, weights: str, freeze_features: str | None) -> dic
         # AlexNet's and VGG's published heads are two layers of millions of weights: they learn in few, slower steps.
         large = freeze_features == "published" and model_name.startswith(("alexnet", "vgg"))
         rate, epochs = (2e-4, 15) if large else (2e-3, 60)
-        return {"epochs": epochs, "batch_size": 64, "learning_rate": rate, "augment": "none", "image_size": 224}
+        steps = {"epochs": epochs, "batch_size": 64, "learning_rate": rate}
+        return steps | {"augment": "none", "image_size": 224, "label_smoothing": 0.0}
     if weights == "none":
-        return {"epochs": 60, "batch_size": 32, "learning_rate": 3e-4, "augment": "strong", "image_size": 128}
-    return {"epochs": 12, "batch_size": 32, "learning_rate": 3e-4, "augment": "mild", "image_size": 224}
+        steps = {"epochs": 60, "batch_size": 64, "learning_rate": 3e-4}
+        return steps | {"augment": "strong", "image_size": 96, "label_smoothing": 0.1}
+    steps = {"epochs": 12, "batch_size": 32, "learning_rate": 3e-4}
+    return steps | {"augment": "mild", "image_size": 224, "label_smoothing": 0.0}
 
 
 # --- the model and its step -----------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ def train(
     augment: str | None = None,
     balance_data: int | str | None = None,
     class_weights: bool = False,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | None = None,
     freeze_features: str | None = None,
     feature_file: bool = True,
     epochs: int | None = None,
@@ -252,7 +255,7 @@ def train(
     model, state = fit(
         data, device, folder, config, model_name=model_name, weights=weights, image_size=image_size,
         augment=config["augment"], balance_data=balance_data, class_weights=class_weights,
-        label_smoothing=label_smoothing, freeze_features=freeze_features, feature_file=feature_file,
+        label_smoothing=config["label_smoothing"], freeze_features=freeze_features, feature_file=feature_file,
         epochs=config["epochs"], batch_size=config["batch_size"], learning_rate=config["learning_rate"], seed=seed,
         compile=compile, amp=amp, deterministic=deterministic, processed=data_set.processed_folder(Path(data_path)),
     )  # fmt: skip
@@ -385,7 +388,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     """End the script where the flags of a training make no sense."""
     if not args.data_path:
         parser.error("--data_path is required")
-    if not 0 <= args.label_smoothing < 1:
+    if args.label_smoothing is not None and not 0 <= args.label_smoothing < 1:
         parser.error(f"--label_smoothing {args.label_smoothing} is not in [0, 1)")
 
 

@@ -236,7 +236,7 @@ def train(
 ) -> dict[str, Any]:
     """A whole run: train, choose an epoch on validation, read the test split once. Returns what results.json holds.
     The parameters are the script's flags; those that are None default to the recipe's."""
-    recipe = named_recipe(recipe, weights != "none")
+    recipe = named_recipe(recipe, weights != "none", model_type)
     image_size, augment = image_size or recipe.image_size, augment or recipe.augment
     epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
     learning_rate = learning_rate or recipe.learning_rate
