@@ -73,7 +73,7 @@ def classifier(model_name):
     model = train_classifier.cnn_classifier(model_name, 3, "none")[0]
     labels = np.arange(9) % 4 % 3
     optimiser = train_classifier.build_optimiser(model, 3e-4)
-    scheduler = training.one_cycle(optimiser, 3e-4, 100)
+    scheduler = training.one_cycle(optimiser, 100)
     step = lambda: train_classifier.train_one_epoch(
         model, Pictures(), np.arange(9), labels, train_classifier.draw_batches(labels, 9), optimiser, scheduler,
         image_size=64, augment="strong", weight=train_classifier.weights_of_classes(labels, 3))

@@ -123,8 +123,8 @@ def test_a_finished_run_is_not_trained_again_and_another_is_not_gone_on_with(fin
     results = train(**settings(sample, folder, epochs=3, check_point="last"))
     assert results == json.loads((folder / "results.json").read_text())
     monkeypatch.undo()
-    with pytest.raises(UserError, match="--label_smoothing is 0.1, but .* was trained with 0.0"):
-        train(**settings(sample, folder, epochs=3, check_point="last", label_smoothing=0.1))
+    with pytest.raises(UserError, match="--label_smoothing is 0.2, but .* was trained with 0.1"):
+        train(**settings(sample, folder, epochs=3, check_point="last", label_smoothing=0.2))
 
 
 def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):
