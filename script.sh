@@ -55,16 +55,18 @@ step() {
 
 use() { # the data set named by $1, and the flags that go with it
   local name=$1
-  PICTURES=""
+  PICTURES="" CLASSES_FLAGS=()
   case "$1" in
-    sample) TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1) EPOCHS=(--epochs 60) ;; # the windows need them
-    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) EPOCHS=() ;;
+    sample) # its signs are drawn: they take no augmentation and few epochs to tell apart
+      TRAIN=(--weights none --image_size 128) SIAMESE_TYPES=(1)
+      CLASSES_FLAGS=(--epochs 8 --augment crop --label_smoothing 0) ;;
+    reddit) TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(0 1 2) ;;
     own)
       name=${DATA_SET:-own}
       case "$name" in
         *[!A-Za-z0-9._-]* | .* | -* | sample | reddit) echo "error: DATA_SET=$name cannot be the name of your data" >&2; exit 2 ;;
       esac
-      TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(1) EPOCHS=()
+      TRAIN=(--weights imagenet --image_size 224 --check_point last) SIAMESE_TYPES=(1)
       PICTURES="data/$name/survivors.json" # which pictures are here
       ;;
     *) echo "error: unknown data set '$1': sample, reddit or own" >&2; exit 2 ;;
@@ -149,7 +151,7 @@ classifier() { # on the Reddit data the four networks, whose comparison chooses 
   same_data classifier "$CLASSES"
   # shellcheck disable=SC2086
   step classifier "$OUT/classifier/results.json" "$CLASSES $PICTURES" train_classifier.py --data_path "$DATA" \
-    --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSIFIER_FLAGS:-}
+    --save_dir "$OUT/classifier" "${TRAIN[@]}" ${CLASSES_FLAGS[@]+"${CLASSES_FLAGS[@]}"} ${CLASSIFIER_FLAGS:-}
 }
 
 compare() {
@@ -165,7 +167,7 @@ siamese() {
     same_data "siamese_$type" "$TABLE"
     # shellcheck disable=SC2086
     step "siamese_$type" "$OUT/siamese_$type/results.json" "$TABLE $PICTURES" train_siamese.py --data_path "$DATA" \
-      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" ${EPOCHS[@]+"${EPOCHS[@]}"} \
+      --save_dir "$OUT/siamese_$type" --model_name "$network" --model_type "$type" "${TRAIN[@]}" \
       ${SIAMESE_FLAGS:-}
   done
 }
