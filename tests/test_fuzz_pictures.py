@@ -1,4 +1,4 @@
-"""Two thousand damaged pictures of every kind, and kills at random moments: minutes, run by hand with -m slow."""
+"""Two thousand damaged pictures of every kind: minutes, run by hand with -m slow."""
 
 from __future__ import annotations
 
