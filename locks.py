@@ -28,20 +28,40 @@ def alone(output: str | Path, *more: str | Path | None) -> Iterator[None]:
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.with_name(f".{output.name}.lock")
+    with _held(output.with_name(f".{output.name}.lock"), output):
+        for each in (output, *(Path(one) for one in more if one)):
+            _remove_halves(each.parent, re.escape(each.name))
+        yield
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """The same for a whole folder, which is made where it is not there: no two runs write into one."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder / ".lock", folder):
+        _remove_halves(folder, ".+")
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, output: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{output}: another run is writing it") from None
     try:
-        for each in (output, *(Path(one) for one in more if one)):
-            half = re.compile(rf"\.{re.escape(each.name)}\.\d{{1,10}}\.part")  # utils.written_whole's
-            for left in each.parent.glob(".*.part"):
-                if half.fullmatch(left.name):
-                    left.unlink(missing_ok=True)
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows deletes no file that is open
             path.unlink()
         lock.release()
+
+
+def _remove_halves(folder: Path, name: str) -> None:
+    """Remove what `utils.written_whole` had begun of files of this name (a regular expression) when it was killed."""
+    half = re.compile(rf"\.{name}\.\d{{1,10}}\.part", re.DOTALL)
+    for left in folder.glob(".*.part"):
+        if half.fullmatch(left.name):
+            left.unlink(missing_ok=True)

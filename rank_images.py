@@ -365,7 +365,7 @@ def main() -> None:
     model, side, total = model.to(device), state["transform"]["side"], count_sources(args.source)
     of = f"{state['config']['model_name']}, type {model.model_type}, {model.recipe.name}"
     amp = for_scoring(of, model, SiameseNet.rank, side, total, device, amp=args.amp, deterministic=args.deterministic)
-    mine = alone(output, unreadable, args.page) if distributed.rank() == 0 else contextlib.nullcontext()
+    mine = alone(output, unreadable, args.page, args.left_out) if distributed.rank() == 0 else contextlib.nullcontext()
     with mine, LeftOut(args.left_out) as left_out:
         # The journal belongs to this checkpoint and no other.
         journal = output.with_name(f".{output.name}.{fingerprint(args.check_point)[:12]}.part")

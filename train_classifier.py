@@ -108,7 +108,7 @@ def draw_batches(labels: np.ndarray, batch_size: int, balance_data: int | str | 
         order = torch.multinomial(weight, len(labels), replacement=True).numpy()
     else:
         order = torch.randperm(len(labels)).numpy()
-    return np.array_split(order, max(1, round(len(order) / batch_size)))
+    return training.split_batches(order, batch_size)
 
 
 def weights_of_classes(labels: np.ndarray, classes: int | None = None) -> Tensor:
@@ -252,14 +252,15 @@ def train(
         data_path, image_size=image_size, split=split, seed=seed, fold=fold, folds=folds, num_workers=num_workers,
         cache=cache, max_pixels=max_pixels, left_out=left_out, balance_data=balance_data,
     )  # fmt: skip
-    model, state = fit(
-        data, device, folder, config, model_name=model_name, weights=weights, image_size=image_size,
-        augment=config["augment"], balance_data=balance_data, class_weights=class_weights,
-        label_smoothing=config["label_smoothing"], freeze_features=freeze_features, feature_file=feature_file,
-        epochs=config["epochs"], batch_size=config["batch_size"], learning_rate=config["learning_rate"], seed=seed,
-        compile=compile, amp=amp, deterministic=deterministic, processed=data_set.processed_folder(Path(data_path)),
-    )  # fmt: skip
-    return finish(model, data, state, config, folder, data_path, image_size)
+    with training.run_alone(folder):
+        model, state = fit(
+            data, device, folder, config, model_name=model_name, weights=weights, image_size=image_size,
+            augment=config["augment"], balance_data=balance_data, class_weights=class_weights,
+            label_smoothing=config["label_smoothing"], freeze_features=freeze_features, feature_file=feature_file,
+            epochs=config["epochs"], batch_size=config["batch_size"], learning_rate=config["learning_rate"], seed=seed,
+            compile=compile, amp=amp, deterministic=deterministic, processed=data_set.processed_folder(Path(data_path)),
+        )  # fmt: skip
+        return finish(model, data, state, config, folder, data_path, image_size)
 
 
 def fit(

@@ -13,6 +13,7 @@ import argparse
 import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def draw_batches(
     """
     if pair_mode == "all":
         order = torch.randperm(len(v_score)).numpy()
-        return [(rows, None, None) for rows in np.array_split(order, max(1, round(len(order) / batch_size)))]
+        return [(rows, None, None) for rows in training.split_batches(order, batch_size)]
     if listed is None:
         drawn = data_set.draw_pairs(v_score, pair_mode, seed)
         listed = metrics.PairList(drawn, data_set.targets_of(v_score, drawn))
@@ -256,14 +257,21 @@ def train(
         freeze_locnet=freeze_locnet, freeze_ranknet=freeze_ranknet, seed=seed, compile=compile, amp=amp,
         deterministic=deterministic,
     )  # fmt: skip
-    locnet = None
-    if recipe.two_stages and model_type == 2 and check_point in (None, "last"):
-        print("first stage: type 1; second stage: type 2, from that LocNet")
-        first = folder / "type_1"
-        fit_type(first, config | {"model_type": 1, "save_dir": str(first)}, model_type=1)
-        locnet = locnet_weights(first / "best.pt")
-    model, state = fit_type(folder, config, model_type=model_type, locnet=locnet)
-    return finish(model, data, state, config, folder, data_path=data_path, pair_mode=pair_mode)
+    with training.run_alone(folder):
+        locnet = None
+        if recipe.two_stages and model_type == 2 and check_point in (None, "last"):
+            locnet = first_stage(fit_type, folder / "type_1", config)
+        model, state = fit_type(folder, config, model_type=model_type, locnet=locnet)
+        return finish(model, data, state, config, folder, data_path=data_path, pair_mode=pair_mode)
+
+
+def first_stage(fit_type: Callable, folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    """Train type 1 in a folder of its own. Returns its LocNet, from which type 2 starts (Singh & Lee 2016)."""
+    print("first stage: type 1")
+    with training.run_alone(folder):
+        fit_type(folder, config | {"model_type": 1, "save_dir": str(folder)}, model_type=1)
+    print("second stage: type 2, from that LocNet")
+    return locnet_weights(folder / "best.pt")
 
 
 def fit(

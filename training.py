@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 import distributed
 from device import fast_in_bf16, rng_state, seed_everything, set_rng_state
+from locks import alone_in
 from precision import Precision, choose, lay_out, processor, usual
 from utils import (
     ROOT,
@@ -85,14 +86,26 @@ def defaults_of(train: Callable) -> dict[str, Any]:
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
-def start_run(
-    save_dir: str | Path, config: dict[str, Any], device: torch.device, precision: Precision | None = None
-) -> Path:
-    """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
+def made(save_dir: str | Path) -> Path:
+    """The run's folder, which is made where it is not there."""
     folder = Path(save_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_dir {folder} is a file")
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_alone(save_dir: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Keep other runs out of a run's folder meanwhile. Of several processes rank 0 does. Raises UserError where another
+    run is in it."""
+    return alone_in(made(save_dir)) if distributed.rank() == 0 else contextlib.nullcontext()
+
+
+def start_run(
+    save_dir: str | Path, config: dict[str, Any], device: torch.device, precision: Precision | None = None
+) -> Path:
+    """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
+    folder = made(save_dir)
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", environment(device, precision))
     return folder
@@ -209,6 +222,12 @@ def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float = 0.1
     return OneCycleLR(
         optimiser, [group["lr"] for group in optimiser.param_groups], total_steps=steps, pct_start=warm_up
     )
+
+
+def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Batches of about `batch_size`, all alike but for one; none of a single picture, whose variance, by which batch
+    normalisation divides, may be nothing."""
+    return np.array_split(order, max(1, min(round(len(order) / batch_size), len(order) // 2)))
 
 
 def best_epoch(figures: Sequence[float], first: int = 1, lowest: bool = False, over: int = 5) -> int:
