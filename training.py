@@ -171,8 +171,8 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
     if "optimiser" not in state and not finished:
         raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
     if (key := first_difference(state["config"], config)) is not None:
-        longer = ", and its schedule cannot be made longer: give another --save_dir" if key == "epochs" else ""
-        raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}{longer}")
+        made_for = ", on a schedule made for these: give another --save_dir" if key == "epochs" else ""
+        raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}{made_for}")
     return state
 
 

@@ -18,6 +18,7 @@ import label_images
 import metrics
 import train_classifier
 import training_data
+from locks import alone_in
 from studies import baselines, comparison
 from train_classifier import parse_arguments, train
 from utils import UserError
@@ -125,6 +126,31 @@ def test_a_finished_run_is_not_trained_again_and_another_is_not_gone_on_with(fin
     monkeypatch.undo()
     with pytest.raises(UserError, match="--label_smoothing is 0.2, but .* was trained with 0.1"):
         train(**settings(sample, folder, epochs=3, check_point="last", label_smoothing=0.2))
+
+
+def test_going_on_with_more_epochs_is_refused_and_leaves_the_run(finished, sample):
+    folder, before = finished[0], (finished[0] / "last.pt").read_bytes()
+    for epochs in (2, 4):
+        with pytest.raises(
+            UserError, match=f"--epochs is {epochs}, but .* trained with 3, on a schedule made for these"
+        ):
+            train(**settings(sample, folder, epochs=epochs, check_point="last"))
+    assert (folder / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet"])
+def test_an_odd_number_of_pictures_trains_in_batches_of_two(sample, tmp_path, name):
+    """39 of them, under batch normalisation, at a size at which the last feature map is one pixel."""
+    small = {"model_name": name, "image_size": 32, "batch_size": 2, "epochs": 1, "seed": 3, "augment": "none"}
+    results = train(**settings(sample, tmp_path, **small))
+    assert results["n"]["train"] % 2 == 1
+
+
+def test_two_trainings_into_one_folder_are_refused(sample, tmp_path):
+    (tmp_path / ".best.pt.4711.part").write_text("what a killed run has left")
+    with alone_in(tmp_path), pytest.raises(UserError, match=f"{tmp_path}: another run is writing it"):
+        train(**settings(sample, tmp_path, epochs=1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_picture_is_named_and_left_out(sample, tmp_path, capsys):

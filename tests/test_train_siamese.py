@@ -20,6 +20,7 @@ import train_siamese
 import training
 import utils
 from device import autocast
+from locks import alone_in
 from siamese_net import RECIPES, from_checkpoint
 from training_data import load_ranking
 
@@ -145,6 +146,21 @@ def test_a_finished_run_is_not_tested_again(finished, sample):
 def test_going_on_with_other_flags_is_refused(finished, sample):
     done = run_here(*words(sample, finished[0], "--epochs", 4, "--check_point", "last"))
     assert done.returncode == 2 and "--epochs is 4, but" in done.stderr
+    assert "give another --save_dir" in done.stderr
+
+
+@pytest.mark.parametrize("more", [["--model_type", 0], ["--model_name", "resnet18", "--model_type", 1]])
+def test_an_odd_number_of_pictures_trains_in_batches_of_two(sample, tmp_path, more):
+    """39 of them, under batch normalisation."""
+    done = run_here(*words(sample, tmp_path, "--epochs", 1, "--seed", 3, "--batch_size", 2, *more))
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_trainings_into_one_folder_are_refused(sample, tmp_path):
+    with alone_in(tmp_path):
+        done = run_here(*words(sample, tmp_path, "--epochs", 1, "--model_type", 0))
+    assert done.returncode == 2 and done.stderr == f"error: {tmp_path}: another run is writing it\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_best_pt_is_a_network_and_no_run_to_go_on_with(finished, sample, tmp_path):

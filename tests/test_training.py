@@ -26,6 +26,15 @@ def test_of_equals_the_later_epoch_is_kept_and_none_before_the_first_that_may_be
     assert training.best_epoch(falling[:3], first=6) == 3  # until that epoch is there, the last one
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 16, 64])
+def test_no_batch_is_of_one_picture(batch_size):
+    """Batch normalisation divides by a variance that one picture may not have."""
+    for n in range(2, 200):
+        batches = training.split_batches(np.arange(n), batch_size)
+        assert np.array_equal(np.concatenate(batches), np.arange(n))
+        assert min(map(len, batches)) >= 2 and max(map(len, batches)) <= max(3, 1.5 * batch_size)
+
+
 def run(folder, epochs, values, until=None, resumed=None):
     """A training of one weight, which after epoch n is the sum of what was drawn in n epochs."""
     torch.manual_seed(1)
