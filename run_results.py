@@ -219,7 +219,7 @@ def report_classifier(
     write_text(folder / "test_pictures.txt", "\n".join(paths) + "\n")
     if rank() == 0:
         draw_classifier(folder, history, table, data.classes, extra.get("best_epoch"), data_path)
-    write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)  # at last: it says that the run is through
     print_classifier(results, folder)
     return results
 

@@ -389,9 +389,9 @@ def finish(
     save_checkpoint(folder / "best.pt", best | found)
     training.share_last(folder, state)
     table = run_results.write_test_scores(folder, data, data_path, scores, windows)
-    write_json(folder / "results.json", results)
     if rank() == 0:
         run_results.draw_ranker(folder, data, state, table, windows, data_path, pair_mode)
+    write_json(folder / "results.json", results)  # at last: it says that the run is through
     run_results.print_ranker(results, folder)
     return results
 

@@ -100,11 +100,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Of several processes rank 0 writes; the same holds for the functions that follow."""
+    """In UTF-8, names of files as the bytes that they are. Of several processes rank 0 writes; the same holds for the
+    functions that follow."""
     if rank():
         return
     with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: str | Path, value: Any) -> None:
