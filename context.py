@@ -27,7 +27,7 @@ from context_measures.variance import CAUSES, explained_variance
 from data_set import controlled_pairs, pair_sets, read_table
 from metrics import wilson_interval
 from timeline import first_posts, read_posts
-from utils import UserError, print_configuration, read_csv, run_main, write_json
+from utils import UserError, check_outputs, next_to, print_configuration, read_csv, run_main, write_json
 
 FEWEST = 30  # images that something is learned from, or that have a picture's score
 MOST_PAIRS = 2_000_000  # drawn from a test set's, beside a trained ranker
@@ -260,12 +260,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    chart = next_to(args.output, ".png")
+    check_outputs({"--output": args.output, "the chart": chart}, [args.scores] if args.scores else [])
     print_configuration(args, "context")
     found = explain(args.data_path, args.scores, args.seed)
     print_tables(found)
     import visualisation  # matplotlib takes a second to start
 
-    chart = Path(args.output).with_suffix(".png")
     figure = visualisation.context_chart(as_table(found), found.get("ceiling", {}).get("value"))
     visualisation.save(figure, chart)
     write_json(args.output, found)

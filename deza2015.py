@@ -17,7 +17,7 @@ import pandas as pd
 import scipy.io
 
 import virality
-from utils import UserError, print_configuration, read_csv, run_main, write_csv
+from utils import UserError, check_outputs, print_configuration, read_csv, run_main, write_csv
 
 # Shares of the 489 pairs that are ordered rightly (Deza & Parikh 2015, table 4).
 CHANCE, HUMANS, ATTRIBUTES = 0.50, 0.6012, 0.6810
@@ -166,6 +166,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    published_files = [path for path in Path(args.folder).glob("*") if path.is_file()]
+    check_outputs({"--output": args.output}, [*published_files, *([args.compare] if args.compare else [])])
     print_configuration(args, "Deza & Parikh 2015")
     published = read_table(args.folder)
     print(f"{len(published)} images; computed again from the published submissions:")

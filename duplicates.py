@@ -41,7 +41,17 @@ from pages.copies import copies_page, read_groups
 from pages.template import thumbnail
 from pictures.cache import processed_folder, report_faults
 from pictures.sources import Source, of_data_set, picture_path, read
-from utils import UserError, at_least, check_outputs, print_configuration, read_csv, run_main, write_csv, write_text
+from utils import (
+    UserError,
+    at_least,
+    check_outputs,
+    next_to,
+    print_configuration,
+    read_csv,
+    run_main,
+    write_csv,
+    write_text,
+)
 
 PAIR_COLUMNS = ["img_id_1", "img_id_2", "kind", "distance", "joined"]
 ON_PAGE = 2000  # pictures, in whole groups: the doubtful ones
@@ -186,7 +196,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    beside = Path(args.output).with_suffix(".pairs.csv")
+    beside = next_to(args.output, ".pairs.csv")
     outputs = {"--output": args.output, "the table of pairs": beside, "--page": args.page, "--left_out": args.left_out}
     check_outputs(outputs, [each for each in (args.undo, args.features) if each])
     print_configuration(args, "copies of pictures")

@@ -48,10 +48,11 @@ def run(train: Callable[..., dict[str, Any]], seeds: list[int] | None, settings:
     """`train_ranker` or `train_classifier` with those of a script's settings that it takes; a run a seed and fold."""
     own = {name: settings[name] for name in inspect.signature(train).parameters}
     print_configuration(argparse.Namespace(**own, seeds=seeds), "heads on features")
-    if seeds or own["folds"] > 1:
-        training.train_many(train, seeds, **own)
-    else:
-        train(**own)
+    with training.run_alone(own["save_dir"]):
+        if seeds or own["folds"] > 1:
+            training.train_many(train, seeds, **own)
+        else:
+            train(**own)
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -106,10 +107,10 @@ def train_ranker(
     state = {"kind": RANKER, "config": config, "train_scores": train_scores, "temperature": temperature}
     save_checkpoint(folder / "best.pt", state | feature_heads.state_of(head, chosen, file.about))
     scored = run_results.write_test_scores(folder, data, data_path, test_scores, None)
-    write_json(folder / "results.json", results)
     if rank() == 0:
         figure = visualisation.score_against_virality(test_scores, scored["v_score"].to_numpy(), "test pictures")
         visualisation.save_with_data(figure, folder / "score_against_virality.png")
+    write_json(folder / "results.json", results)  # at last: it says that the run is through
     run_results.print_ranker(results, folder)
     return results
 

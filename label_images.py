@@ -19,7 +19,7 @@ from locks import alone
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import count_sources, decoded, list_sources
 from precision import for_scoring
-from utils import UserError, check_outputs, write_csv
+from utils import UserError, check_outputs, next_to, write_csv
 
 
 def label_pictures(
@@ -38,8 +38,8 @@ def label_pictures(
 
     The file `left_out` gets the path of every file that has no label, and why.
     """
-    beside = Path(output).with_name(f"{Path(output).stem}.unreadable.csv") if Path(output).name else output
-    outputs = {"--output": output, "the table of unreadable pictures": beside, "--left_out": left_out}
+    unreadable_path = next_to(output, ".unreadable.csv")
+    outputs = {"--output": output, "the table of unreadable pictures": unreadable_path, "--left_out": left_out}
     check_outputs(outputs, [source, check_point])
     device = select_device(device)
     model, state = from_checkpoint(check_point)
@@ -47,7 +47,7 @@ def label_pictures(
     side, total, name = state["transform"]["side"], count_sources(source), state["config"]["model_name"]
     amp = for_scoring(name, model, of_whole, side, total, device, amp=amp, deterministic=deterministic)
     rows, unreadable, truncated = [], [], 0
-    with alone(output, beside, left_out), LeftOut(left_out) as said:
+    with alone(output, unreadable_path, left_out), LeftOut(left_out) as said:
         pictures = decoded(list_sources(source, said), side, num_workers, max_pixels)
         waiting: list[tuple[str, np.ndarray]] = []
         for picture in tqdm(pictures, "labelling", total, disable=None):
@@ -64,10 +64,10 @@ def label_pictures(
         if not rows:
             raise UserError(f"none of the {len(unreadable)} pictures of {source} can be read: {unreadable[0][1]}")
         write_csv(output, pd.DataFrame(rows, columns=["path", "label", "probability"]))
-        Path(beside).unlink(missing_ok=True)  # of the run before
+        unreadable_path.unlink(missing_ok=True)  # of the run before
         if unreadable:
-            write_csv(beside, pd.DataFrame(unreadable, columns=["path", "reason"]))
-            print(f"{len(unreadable)} pictures cannot be read; the reasons are in {beside}")
+            write_csv(unreadable_path, pd.DataFrame(unreadable, columns=["path", "reason"]))
+            print(f"{len(unreadable)} pictures cannot be read; the reasons are in {unreadable_path}")
     if truncated:
         print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
     counts = Counter(label for _, label, _ in rows)

@@ -54,6 +54,7 @@ from utils import (
     at_least,
     check_outputs,
     fingerprint,
+    next_to,
     print_configuration,
     rows_written,
     run_main,
@@ -355,7 +356,7 @@ def main() -> None:
         feature_training.rank_features(args.features, args.check_point, args.output)
         return
     output = Path(args.output)
-    unreadable = output.with_name(f"{output.stem}.unreadable.csv") if output.name else output
+    unreadable = next_to(output, ".unreadable.csv")
     outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}
     check_outputs(outputs | {"--left_out": args.left_out}, [args.source, args.check_point])
     distributed.join(args.device)

@@ -135,6 +135,12 @@ def rows_written(path: str | Path, columns: Sequence[str]) -> Iterator[Callable[
         yield lambda row: (quoted if "\r" in str(row[0]) else plain).writerow(row)
 
 
+def next_to(path: str | Path, ending: str) -> Path:
+    """The file beside `path` whose name ends otherwise; `path` itself where it has no name, as `.` has none."""
+    path = Path(path)
+    return path.with_name(path.stem + ending) if path.name else path
+
+
 def check_outputs(outputs: dict[str, str | Path | None], inputs: Iterable[str | Path] = ()) -> None:
     """A UserError where a flag names a folder as the file to write, what another one writes, or what is to be read."""
     taken = {os.path.realpath(path): "which is to be read" for path in inputs if os.path.isfile(path)}

@@ -35,7 +35,7 @@ import polars as pl
 
 from reading.links import picture_ids
 from reading.tables import Layout, csv_records, in_seconds, split_line
-from utils import UserError, print_configuration, read_csv, run_main, write_csv, written_whole
+from utils import UserError, check_outputs, next_to, print_configuration, read_csv, run_main, write_csv, written_whole
 
 # SNAP's header, in SNAP's order.
 SNAP_COLUMNS = (
@@ -295,6 +295,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    copies = next_to(args.output, ".copies.csv")
+    outputs = {"--output": args.output, "the table of copies": copies}
+    check_outputs(outputs, [each for each in (args.submissions, args.keep, args.groups) if each])
     print_configuration(args, "virality of images")
     keep = groups = None
     if args.keep:
@@ -304,7 +307,6 @@ def main() -> None:
     table, malformed = build_table(args.submissions, keep, groups, args.subreddits)
     with written_whole(args.output) as beside, open(beside, "wb") as file:  # some ten times as fast as pandas writes
         pl.DataFrame({name: table[name].to_numpy() for name in table}).write_csv(file)
-    copies = Path(args.output).with_suffix(".copies.csv")
     copies.unlink(missing_ok=True)
     if table.attrs["copies"]:
         rows = {"img_id": table.attrs["copies"].keys(), "counts_as": table.attrs["copies"].values()}
@@ -315,7 +317,7 @@ def main() -> None:
     for line, reason, text in malformed.head(20).itertuples(index=False):
         print(f"  line {line}: {reason}: {text[:80]}")
     if len(malformed):
-        beside = Path(args.output).with_suffix(".malformed.csv")
+        beside = next_to(args.output, ".malformed.csv")
         write_csv(beside, malformed)
         print(f"  all of them: {beside}")
     print(f"{len(table)} images of {table['submissions'].sum()} submissions, V from {table['v_score'].iloc[0]:.3f} "

@@ -160,16 +160,18 @@ def train(
         raise UserError(f"--pair_mode {pair_mode} needs --head svm, not {head}")
     device = select_device(device)
     seed_everything(seed)
-    folder = training.start_run(save_dir, config, device)
-    split = {"image_size": image_size, "seed": seed, "fold": fold, "folds": folds}
-    split |= {"num_workers": num_workers, "cache": cache}
-    data = (
-        load_ranking(data_path, pair_mode=pair_mode, **split) if pair_mode else load_classification(data_path, **split)
-    )
-    features = features_of(data.pictures, data_path, model_name, weights, cut, image_size, amp, device)
-    if pair_mode:
-        return train_pair_svm(data, features, config, folder, pair_mode, seed)
-    return train_head(data, features, config, folder, data_path, head, seed)
+    with training.run_alone(save_dir):
+        folder = training.start_run(save_dir, config, device)
+        split = {"image_size": image_size, "seed": seed, "fold": fold, "folds": folds}
+        split |= {"num_workers": num_workers, "cache": cache}
+        if pair_mode:
+            data = load_ranking(data_path, pair_mode=pair_mode, **split)
+        else:
+            data = load_classification(data_path, **split)
+        features = features_of(data.pictures, data_path, model_name, weights, cut, image_size, amp, device)
+        if pair_mode:
+            return train_pair_svm(data, features, config, folder, pair_mode, seed)
+        return train_head(data, features, config, folder, data_path, head, seed)
 
 
 def features_of(
