@@ -122,7 +122,7 @@ def train_classifier(
     *,
     balance_data: int | str | None = None,
     class_weights: bool = False,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | None = None,
     split: str | None = None,
     seed: int = 0,
     fold: int = 0,
@@ -131,6 +131,7 @@ def train_classifier(
     left_out: str | None = None,
 ) -> dict[str, Any]:
     """Which subreddit is a picture from, by its features. Returns what results.json holds; see train_classifier."""
+    label_smoothing = label_smoothing or 0.0
     config = locals() | {"data_path": str(data_path), "features": str(features), "save_dir": str(save_dir)}
     folder = Path(save_dir)
     if check_point == "last" and (results := training.finished_results(folder, config)):
