@@ -141,7 +141,12 @@ def git_commit() -> str | None:
 
 def print_folder(folder: Path) -> None:
     """Say where everything is."""
-    print("written: " + ", ".join(str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file()))
+    print(
+        "written: "
+        + ", ".join(
+            str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."
+        )
+    )
 
 
 # --- going on -------------------------------------------------------------------------------------------------------
