@@ -195,4 +195,4 @@ def test_download_cache_trainings_and_ranking_killed_together_end_with_the_same_
         for name in ("data_set_iv.csv", "image4classification.csv"):
             shutil.copy(sample / "datasets" / name, tables / "datasets" / name)
         whole = (everything, (tmp_path / "out", tables), tmp_path / "out")
-        undisturbed_and_killed(*whole, kills=25, seed=seed, share=0.3, read=without_times)
+        undisturbed_and_killed(*whole, kills=25, seed=seed, share=0.6, read=without_times)
