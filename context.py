@@ -23,6 +23,7 @@ import deza2015
 from context_measures.luck import ASSUMPTIONS, label_noise
 from context_measures.rankings import METHODS, PairSet, learned_from_others, rank_and_count
 from context_measures.shares import Share, pair_share
+from context_measures.tables import PUBLISHED, as_table
 from context_measures.variance import CAUSES, explained_variance
 from data_set import controlled_pairs, pair_sets, read_table
 from metrics import wilson_interval
@@ -194,26 +195,6 @@ def explain(data_path: str | Path, scores: str | Path | None = None, seed: int =
 
 
 # --- what is printed and drawn --------------------------------------------------------------------------------------
-PUBLISHED = {
-    "attributes": "attributes of the picture, computed again",
-    "published_attributes": "published: attributes of the picture",
-    "published_people": "published: people who look",
-}
-
-
-def as_table(found: dict[str, Any]) -> pd.DataFrame:
-    """method, set (and its title), value, low, high, n of every figure on pairs, and its kind: found, published, or
-    label (what is part of the label)."""
-    kinds = {"submissions": "label", "published_people": "published", "published_attributes": "published"}
-    rows = [
-        {"method": name, "set": key, **share, "kind": kinds.get(method, "found")}
-        for key, name_of_set in found["sets"].items()
-        for method, name in found["methods"].items()
-        if (share := found.get(f"{method}_{key}"))
-    ]
-    return pd.DataFrame(rows).assign(title=lambda table: table["set"].map(found["sets"]))
-
-
 def print_tables(found: dict[str, Any]) -> None:
     about = found["about"]
     print(f"{about['images']} images, {about['posts_that_count']} posts that count ({about['source']}; "

@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 import visualisation
+from context_measures.tables import as_table
 from pages.figures import csv_address, drawn
 from pages.measures import html_table, interval_text, is_number, measures_table, name_of, value_text
 from pages.template import escape
-from utils import UserError, read_csv
+from utils import UserError, read_csv, read_json
 
 CONTEXT = {
     "ranker": "This ranker, from the picture",
@@ -79,6 +80,32 @@ def _against_context(table: pd.DataFrame) -> str:
     if ranker["high"] < best["low"]:
         return f"The ranker is right less often than “{best['name']}”: here the picture says less than its context."
     return f"The intervals of the ranker and of “{best['name']}” overlap: these pairs do not tell the two apart."
+
+
+def surroundings_section(file: Path | None) -> str:
+    """How far rankings without a picture get on the whole data set, from context.py's context.json; None: none."""
+    if file is None:
+        return ""
+    heading = "<h2>What surrounds the posts, on the whole data set</h2>"
+    try:
+        found = read_json(file)
+        table, ceiling = as_table(found), (found.get("ceiling") or {}).get("value")
+        if table.empty:
+            raise ValueError("it holds no figures")
+        chart = visualisation.context_chart(table, ceiling)
+    except (UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return f"{heading}\n<p>{escape(file.name)} cannot be drawn: {escape(error)}</p>"
+    caption = "Share of pairs that each puts in the right order, for each set of pairs, with its 95 % interval."
+    see = (
+        "Guessing is right on half of the pairs (dashed): an interval that holds the dashed line has found nothing. On "
+        "controlled pairs, of one community and near in time, age and community should find nothing. The number of "
+        "posts is a part of the label and explains nothing."
+    )
+    rows = _as_table(
+        table.assign(name=table["title"] + ": " + table["method"]), "pairs, and ranked by", "share in order"
+    )
+    numbers = f"<details><summary>The numbers of this figure</summary>{rows}</details>"
+    return f"{heading}\n{drawn(chart, 'surroundings', caption, see)}\n{numbers}"
 
 
 # --- calibration ----------------------------------------------------------------------------------------------------

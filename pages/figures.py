@@ -28,8 +28,8 @@ FIGURES = {
     ),
     "score_against_virality.png": (
         "Score of each test picture against its virality.",
-        "A score that says something makes the line of medians rise; the height of the cloud around it is what the "
-        "score does not explain.",
+        "A score that says something rises from left to right, and with it the line of medians, which is drawn from 40 "
+        "pictures on; the height of the cloud is what the score does not explain.",
     ),
     "ranked_strip.png": (
         "Test pictures, from the lowest to the highest score.",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from pages.evidence import copies_section, sections
+from pages.evidence import copies_section, sections, surroundings_section
 from pages.figures import figures_of
 from pages.measures import measures_table, name_of, setting_text, value_text
 from pages.template import escape, fill_template
@@ -24,8 +24,8 @@ GROUPS = {"test": "Results on the test pictures", "": "Results", "n": "Pictures 
 def report_page(folder: str | Path) -> Path:
     """Write report.html into a run's folder, from what lies there: results, figures, metrics, configuration.
 
-    leaderboard.html, and groups.csv with the page of the groups (copies.html or groups.html), may also lie one folder
-    up, where a pipeline's runs share them.
+    leaderboard.html, context.json, and groups.csv with the page of the groups (copies.html or groups.html), may also
+    lie one folder up, where a pipeline's runs share them.
     Whatever is missing is left out; a file that cannot be read is named in the page.
     """
     folder = Path(folder)
@@ -34,7 +34,8 @@ def report_page(folder: str | Path) -> Path:
     page = _address(folder, "copies.html") or _address(folder, "groups.html")
     copies = copies_section(_path(folder, "groups.csv"), page)
     tables, everything = _results(folder)
-    parts = [_links(folder), tables, copies, figures_of(folder), everything, _metrics(folder)]
+    surroundings = surroundings_section(_path(folder, "context.json"))
+    parts = [_links(folder), tables, surroundings, copies, figures_of(folder), everything, _metrics(folder)]
     for name, heading in (("config.json", "Configuration"), ("environment.json", "Environment")):
         if (folder / name).is_file():
             parts.append(_details(heading, _settings(folder / name)))

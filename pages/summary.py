@@ -36,7 +36,18 @@ def read_results(folder: Path) -> dict[str, Any]:
     test |= {f"{name}_{end}": value.get(end) for name, value in measures.items() for end in ("low", "high")}
     about = {"configuration": found.get("configuration"), "n": found.get("n"), "train_seconds": test.get("seconds")}
     several = next((measures[name] for name in MEASURES if name in measures), {})
+    about |= {"context": {"clock": {"value": mean_clock(folder)}}}
     return about | {"test": test, "several": {"std": several.get("std"), "runs": several.get("n")}}
+
+
+def mean_clock(folder: Path) -> float | None:
+    """The mean of what the clock reaches on the test pairs of each seed or fold; None where a run does not say."""
+    try:
+        runs = [_dict(read_json(path)) for path in sorted(folder.glob("*/results.json"))]
+    except UserError:
+        return None
+    found = [_dict(_dict(run.get("context")).get("clock")).get("value") for run in runs]
+    return sum(found) / len(found) if found and all(map(is_number, found)) else None
 
 
 def row_of(folder: Path) -> dict[str, Any]:
@@ -122,7 +133,8 @@ def main() -> None:
     table = read_rows(runs)
     write_csv(folder / "summary.csv", without_formulas(table))
     print(whole_text(as_text(table)))
-    reports = [report_page(run) for run in runs if (run / "results.json").is_file()]
+    folders = sorted({path.parent for each in ("*", "*/*") for path in folder.glob(f"{each}/results.json")})
+    reports = [report_page(each) for each in folders if each in runs or each.parent in runs]
     made = [folder / "summary.csv", *reports, *sorted(folder.glob("ranks.csv")), *sorted(folder.glob("*.html"))]
     print(whole_text("\nwhere everything is:\n" + "\n".join(f"  {path}" for path in made)))
 

@@ -149,6 +149,29 @@ def test_the_posts_of_snaps_file(sample):
         assert first.loc[img_id, "hour"] == int(earliest["localtime"]) // 3600 % 24
 
 
+def test_copies_that_are_joined_keep_their_posts_in_snaps_file(sample, tmp_path):
+    """The first post of a joined image is the earliest of its copies', and all their posts are its own."""
+    alone = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
+    single = timeline.first_posts(timeline.read_posts(sample, alone))
+    members = {1: [1, 2, 3], 10: [10, 11]}
+    groups = pd.DataFrame([(i, g) for g, ids in members.items() for i in ids], columns=["img_id", "group"])
+    write_csv(tmp_path / "groups.csv", groups)
+    (tmp_path / "redditSubmissions.csv.gz").write_bytes((sample / "redditSubmissions.csv.gz").read_bytes())
+    done = run_here("virality.py", tmp_path / "redditSubmissions.csv.gz", "--groups", tmp_path / "groups.csv",
+                    "--output", tmp_path / "datasets" / "data_set_iv.csv")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "datasets" / "data_set_iv.csv")
+    posts = timeline.read_posts(tmp_path, table)
+    first = timeline.first_posts(posts)
+    assert len(table) == len(alone) - 3 and posts.attrs["dropped"] == 0
+    for ids in members.values():
+        (leader,) = set(ids) & set(table["img_id"])
+        assert first.loc[leader, "time"] == single.loc[ids, "time"].min()
+        assert first.loc[leader, "submissions"] == single.loc[ids, "submissions"].sum()
+    others = first.index.difference(groups["img_id"])
+    assert first.loc[others, "time"].equals(single.loc[others, "time"])
+
+
 def test_anybodys_table_names_its_columns_as_it_likes(tmp_path):
     rows = [{"img_id": 4, "created_utc": 1_500_003_600_000, "listing": "b", "score": 3, "near_duplicate_group": "x"},
             {"img_id": 4, "created_utc": 1_500_000_000, "listing": "a", "score": 5.0, "near_duplicate_group": "x"},

@@ -285,6 +285,23 @@ def test_the_chance_to_beat_a_random_picture_is_said_in_words(browser, tmp_path,
     becomes(browser, lambda: among in text(browser, "#large-facts"), True)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_of_a_long_path_the_end_is_shown(browser, tmp_path, width):
+    def cut():
+        return ["cut" in each.get_attribute("class") for each in find(browser, ".card .name")]
+
+    long = "/home/somebody/pictures/holidays/2019/a very long name/another folder below/IMG_20190714_183012.jpg"
+    (tmp_path / "page.html").write_text(leaderboard_page(*ranked([long, "short.jpg"])), encoding="utf-8")
+    show(browser, tmp_path / "page.html", width)
+    becomes(browser, cut, [True, False])
+    becomes(browser, lambda: names(browser), [long, "short.jpg"])
+    below = """
+        const name = document.querySelector(".name"), range = document.createRange();
+        range.selectNodeContents(name);
+        return range.getBoundingClientRect().bottom - name.getBoundingClientRect().bottom"""
+    assert abs(browser.execute_script(below)) < 2  # the last line is in sight
+
+
 def test_scrolling_brings_the_rest(browser, leaderboard):
     def at_the_end():
         browser.execute_script("scrollTo(0, document.body.scrollHeight)")

@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from scipy import stats
 
 import data_set
@@ -390,3 +391,32 @@ def test_overlap_and_pointing():
     inside = np.array([[6, 6, 2, 4.0]])
     assert metrics.overlap(inside, truth[:1]) == pytest.approx([8 / 100])
     assert metrics.pointing_accuracy(inside, truth[:1]) == 1 and metrics.pointing_accuracy(inside, truth[1:]) == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_pictures_cost_less_than_a_gigabyte_and_are_counted_exactly():
+    """All figures of 200,000 pictures, in a process of its own, whose peak of memory is its own too."""
+    program = """
+import resource, time, numpy as np, metrics
+rng = np.random.default_rng(0)
+scores = rng.normal(size=200_000); v_score = scores + rng.normal(size=200_000)
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+found = metrics.ranking_metrics(scores, v_score)
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(used / 1e6, time.perf_counter() - start, found["pair_accuracy"], found["kendall_tau"], before / 1e6)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    gigabytes, _, accuracy, tau, _ = map(float, done.stdout.split())
+    assert gigabytes < 1
+    assert accuracy == pytest.approx((1 + tau) / 2, abs=1e-12)  # scipy counts its τ in another way; there are no ties
+
+
+@pytest.mark.parametrize("values", [7, 100_000])
+def test_counting_without_looking_at_each_pair_is_exact(values):
+    rng = np.random.default_rng(0)
+    scores, v_score = rng.integers(0, values, (2, 1500)) + 0.0
+    truth = np.sign(v_score[:, None] - v_score)
+    plain = 0.5 + 0.5 * (truth * np.sign(scores[:, None] - scores)).sum() / np.abs(truth).sum()
+    assert metrics.pair_accuracy(scores, v_score) == pytest.approx(plain, abs=1e-12)

@@ -183,6 +183,31 @@ def test_every_known_figure_says_what_to_see_and_can_be_taken_along(tmp_path):
         assert address.startswith("data:")
 
 
+def test_what_surrounds_the_posts_is_drawn_from_context_json(tmp_path):
+    folder, share = a_run(tmp_path / "run"), {"value": 0.7, "low": 0.6, "high": 0.8, "n": 500}
+    found = {
+        "sets": {"all": "all pairs"},
+        "methods": {"clock": "age <b>"},
+        "clock_all": share,
+        "ceiling": {"value": 0.9},
+    }
+    (tmp_path / "context.json").write_text(json.dumps(found))  # beside the runs of a pipeline
+    page = report_page(folder).read_text(encoding="utf-8")
+    assert "What surrounds the posts" in page and "all pairs: age &lt;b&gt;" in page and "0.600 to 0.800" in page
+    table = pd.read_csv(io.BytesIO(downloads(page)["surroundings.csv"]))
+    assert table[["value", "n"]].to_numpy().tolist() == [[0.7, 500]]
+    for hollow in (
+        "{",
+        "[]",
+        "{}",
+        '{"sets": {}, "methods": {}}',
+        '{"sets": {"a": "b"}, "methods": {"c": 3}, "c_a": 1}',
+    ):
+        (tmp_path / "context.json").write_text(hollow)
+        page = report_page(folder).read_text(encoding="utf-8")
+        assert "context.json cannot be" in page, hollow
+
+
 def test_copies_found_are_counted(tmp_path):
     folder = a_run(tmp_path / "run")
     groups = pd.DataFrame({"img_id": ["=1", "2", "3", "4"], "group": [1, 1, 2, 3]})

@@ -42,6 +42,20 @@ def test_a_row_for_each_run_and_a_report(tmp_path):
     assert (tmp_path / "ranker" / "report.html").is_file() and (tmp_path / "classifier" / "report.html").is_file()
 
 
+def test_several_seeds_have_a_clock_and_a_report_each(tmp_path):
+    for seed, clock in ((0, 0.7), (1, 0.6)):
+        a_run(tmp_path / "many" / f"seed_{seed}", WHOLE | {"context": {"clock": {"value": clock}}})
+    seeds = {"n": {"test": 22}, "pair_accuracy": {"mean": 0.75, "std": 0.01, "low": 0.7, "high": 0.8, "n": 2}}
+    (tmp_path / "many" / "seeds.json").write_text(json.dumps(seeds))
+    done = run_here("-m", "pages.summary", tmp_path)
+    assert done.returncode == 0 and "65.0%" in done.stdout, done.stderr
+    assert pd.read_csv(tmp_path / "summary.csv")["clock"].tolist() == pytest.approx([0.65])
+    assert all((tmp_path / "many" / f"seed_{seed}" / "report.html").is_file() for seed in (0, 1))
+    (tmp_path / "many" / "seed_1" / "results.json").write_text("{}")  # a mean over half of them would mislead
+    run_here("-m", "pages.summary", tmp_path)
+    assert pd.read_csv(tmp_path / "summary.csv")["clock"].isna().all()
+
+
 @pytest.mark.parametrize(
     "hollow",
     ["", "{", "{}", "[]", "null", "7", '{"test": null}', '{"test": {"accuracy": "0.5"}}', '{"test": {"accuracy": NaN}}',

@@ -252,6 +252,16 @@ def test_intervals_stand_beside_their_baseline():
     assert visualisation.interval_chart(table.iloc[:0]).data.empty
 
 
+def test_no_row_name_lies_over_the_baseline():
+    table = pd.DataFrame(
+        {"name": ["a rather long name of a ranking that looks at no picture at all", "b"], "value": 0.7}
+    )
+    figure = visualisation.interval_chart(table.assign(low=0.6, high=0.8), 0.5, "share")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert all(label.get_window_extent().x1 < axes.get_window_extent().x0 for label in axes.get_yticklabels())
+
+
 def test_reliability_says_how_many_pairs_each_dot_is_of():
     bins = pd.DataFrame({"confidence": [0.55, 0.95], "accuracy": [0.5, 1.0], "n": [1234, 5]})
     assert {"1,234", "5", "a note"} <= set(texts(visualisation.reliability_diagram(bins, note="a note")))

@@ -18,21 +18,21 @@ from visualisation.drawing import (
     dress_axes,
     format_number,
     new_figure,
-    shorten,
+    wrap,
 )
 
 
 def interval_chart(
     table: pd.DataFrame, baseline: float | None = None, xlabel: str = "", title: str = "", baseline_name: str = "chance"
 ) -> Figure:
-    """A dot for each row, the first on top, a line over its interval; its name above it, its value and n beside it.
+    """A dot for each row, the first on top, a line over its interval, its value and n beside it.
 
     `table`: name, value, low and high (NaN where there is no interval), and optionally n, and published (bool: figures
     of others are hollow). `baseline`, a value of its own, is a dashed line over all rows.
     """
     values, low, high = (as_floats(table[column]) for column in ("value", "low", "high"))
     n = len(table)
-    figure = new_figure(4.8, 0.5 * n + 0.9, title)
+    figure = new_figure(6.2, 0.45 * n + 0.9, title)
     figure.data = table
     axes = figure.add_subplot()
     published = table["published"].astype(bool) if "published" in table else pd.Series([False] * n)
@@ -46,14 +46,12 @@ def interval_chart(
         text = format_number(value, ".3f") + (f"   n {count:,.0f}" if np.isfinite(count) else "")
         right = np.nanmax([value, high[place]])
         annotate(axes, text, (right, place), (7, 0), va="center")
-        paper = {"facecolor": "white", "linewidth": 0, "pad": 1.5}  # over the line of the baseline
-        name = {"xycoords": ("axes fraction", "data"), "va": "bottom", "color": BLACK, "bbox": paper}
-        annotate(axes, shorten(table["name"].iloc[place], 60), (0, place), (4, 5), **name)
-    axes.set_ylim(n - 0.6, -0.75)
-    axes.set_yticks([])
+    axes.set_ylim(n - 0.5, -0.6)
+    axes.set_yticks(range(n), ["\n".join(wrap(name, 26, 2)) for name in table["name"]], parse_math=False)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.3)
     dress_axes(axes, xlabel, "")
+    axes.tick_params(axis="y", length=0)
     if baseline is not None:
         axes.axvline(baseline, color=GREY, linewidth=1, linestyle="--", zorder=0)
         text = f"{baseline_name} ({format_number(baseline, 'g')})"
