@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from utils import UserError
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net")  # the keys of checkpoints
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "net")  # of checkpoints
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")  # of DataParallel, torch.compile, Lightning and others
 # DenseNet's layers were called norm.1, conv.2 until torch 0.4 forbade the dot; the published files still have it.
 OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
@@ -24,6 +25,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     values that are no numbers.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"--weights {path} is no file")
     if not path.is_file():
         raise UserError(f"--weights {path}: no such file (known besides files: imagenet, none)")
     with open(path, "rb") as file:
@@ -39,14 +42,17 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise UserError(f"--weights {path}: {key} is no tensor")
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise UserError(f"--weights {path}: {key} is sparse, quantised, complex or without values")
+        if value.is_floating_point() and not torch.isfinite(value.float()).all():
             raise UserError(f"--weights {path}: {key} holds values that are no numbers")
     return state
 
 
 def _torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of other kinds of file, which end in an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types, and advises to switch its safety off
         raise UserError(f"--weights {path} is not a torch file of tensors alone ({type(error).__name__})") from error
 
@@ -104,6 +110,8 @@ def load_weights(model: nn.Module, path: str | Path, fresh: str | None = None) -
                 shapes = f"{tuple(state[key].shape)}, the network's {tuple(value.shape)}"
                 raise UserError(f"--weights {path}: {key} is {shapes}")
             left.append(key)
+        elif state[key].is_floating_point() != value.is_floating_point():
+            raise UserError(f"--weights {path}: {key} is of {state[key].dtype}, the network's of {value.dtype}")
     for key in state:
         if key not in own and not may_lack(key):
             raise UserError(f"--weights {path} has a key that the network lacks: {key}")

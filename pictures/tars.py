@@ -44,6 +44,10 @@ def members(path: str, replaced: Callable[[str], None]) -> Iterator[Member]:
                     found.pop(member.name, None)
                 links[member.name] = _target(member)
                 found[member.name] = Member(member.name)
+            elif member.isdev():
+                found[member.name] = Member(member.name, fault="a device or a pipe, which is never opened")
+            elif member.type == b"M":
+                found[member.name] = Member(member.name, fault="the rest of a file that begins in another tar")
     except (OSError, tarfile.TarError) as error:  # what lies before the damage is whole
         damage = error
     for name, member in found.items():

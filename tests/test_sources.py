@@ -305,6 +305,34 @@ def test_a_tars_other_members_are_told(tmp_path):
     }
 
 
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_a_device_or_pipe_in_a_tar_is_told(tmp_path, kind):
+    tar = make_tar(tmp_path / "t.tar", ("0.jpg", jpeg()))
+    with tarfile.open(tar, "a") as opened:
+        member = tarfile.TarInfo("1.jpg")
+        member.type = kind
+        opened.addfile(member)
+    found, left_out = listed(tar)
+    assert found == ["t.tar/0.jpg"] and left_out == {"t.tar/1.jpg": "a device or a pipe, which is never opened"}
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_chains_of_links_and_names_that_climb_stay_in_the_tar(tmp_path, layout):
+    tar = make_tar(tmp_path / "t.tar", ("../../up.jpg", jpeg()), ("/etc/a.jpg", jpeg()))
+    with tarfile.open(tar, "a", format=layout) as opened:
+        for number in range(1500):
+            member = tarfile.TarInfo(f"{number}.jpg")
+            member.type, member.linkname = tarfile.SYMTYPE, f"{number + 1}.jpg"
+            opened.addfile(member)
+        for name, target in (("1500.jpg", "../up.jpg"), ("loop.jpg", "loop.jpg"), ("out.jpg", "/etc/passwd")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            opened.addfile(member)
+    found, left_out = listed(tar)
+    assert sorted(found) == ["t.tar/../../up.jpg", "t.tar//etc/a.jpg"] and len(left_out) == 1503
+    assert set(left_out.values()) == {"a link to what is not in the tar"}
+
+
 def test_a_tar_is_one_whatever_it_is_called_and_a_compressed_one_is_named(tmp_path):
     tar = make_tar(tmp_path / "t.tar", ("0.jpg", jpeg()))
     shutil.copy(tar, tmp_path / "download")

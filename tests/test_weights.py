@@ -108,6 +108,50 @@ def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, content, sa
     assert "weights.pt" in str(error.value) and "weights_only" not in str(error.value)
 
 
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} is no file"):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda weight: weight.to_sparse(), "sparse"),
+        (lambda weight: weight.to(torch.complex64), "complex"),
+        (lambda weight: torch.empty_like(weight, device="meta"), "without values"),
+        (lambda weight: (weight * 100).to(torch.int8), "torch.int8, the network's of torch.float32"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_by_name(state, tmp_path, made, says):
+    torch.save(state | {"conv1.0.weight": made(state["conv1.0.weight"])}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=says):
+        load_network(SMALL, str(tmp_path / "weights.pt"))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_are_loaded(state, tmp_path, kind):
+    narrow = {key: value.to(kind) if value.is_floating_point() else value for key, value in state.items()}
+    torch.save({"ema": narrow}, tmp_path / "weights.pt")
+    found = load_network(SMALL, str(tmp_path / "weights.pt")).state_dict()
+    assert all(torch.allclose(found[key].float(), value.float(), atol=1e-2, rtol=1e-2) for key, value in state.items())
+
+
+@pytest.mark.parametrize("content", ["script", "module", "lfs", "half"])
+def test_other_files_that_torch_knows_are_refused_in_one_line(tmp_path, content, recwarn):
+    path, network = tmp_path / "weights.pt", torch.nn.Linear(2, 2)
+    torch.save(network, path)
+    if content == "script":
+        torch.jit.save(torch.jit.trace(network, torch.zeros(1, 2)), path)
+    elif content == "lfs":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n")
+    elif content == "half":
+        path.write_bytes(path.read_bytes()[:200])
+    recwarn.clear()
+    with pytest.raises(UserError, match="is not a torch file of tensors alone") as error:
+        read_state(path)
+    assert "\n" not in str(error.value) and not recwarn.list
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_no_numbers_are_refused_by_name(state, tmp_path, value):
     bad = state["conv1.0.weight"].clone()
