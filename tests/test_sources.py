@@ -329,7 +329,7 @@ def test_long_chains_of_links_and_names_that_climb_stay_in_the_tar(tmp_path, lay
             member.type, member.linkname = tarfile.SYMTYPE, target
             opened.addfile(member)
     found, left_out = listed(tar)
-    assert sorted(found) == ["t.tar/../../up.jpg", "t.tar//etc/a.jpg"] and len(left_out) == 1503
+    assert sorted(found) == ["../up.jpg", "t.tar/etc/a.jpg"] and len(left_out) == 1503
     assert set(left_out.values()) == {"a link to what is not in the tar"}
 
 
