@@ -46,6 +46,7 @@ def network_failure(error: Exception) -> NoAnswer:
         requests.exceptions.ProxyError: "proxy failed",
         requests.exceptions.InvalidHeader: "header that contradicts itself",
         TimeoutError: "silence",
+        http.client.LineTooLong: "header line without an end",
         http.client.IncompleteRead: "body shorter than its length",
         ConnectionRefusedError: "no connection",
         ConnectionError: "connection broken",

@@ -33,7 +33,8 @@ PASSING = re.compile(
     r"attention required|unusual traffic|been blocked|too busy"
 )
 RATE = re.compile(r"rate.?limit|too.?many.?requests|slow.?down|quota|throttl")
-TRANSIENT = {202, 206, 407, 408, 409, 421, 423, 424, 425, 499}  # besides all from 500 on
+# Besides all from 500 on, and what is said before an answer. Neither a range nor a change was asked for: 206, 304, 416.
+TRANSIENT = {202, 206, 304, 407, 408, 409, 416, 421, 423, 424, 425, 499}
 RATE_LIMITED = {420, 429}
 FINAL = {404, 410, 451}  # whatever the page beside them says
 MOST_WORDS = 3000  # letters: a refusal is short; a page about something else may well hold its words
@@ -132,7 +133,7 @@ def refusal(status: int, headers: Mapping[str, str], page: bytes) -> Failure:
     wait = requested_wait(headers) if limited or status == 503 or "Retry-After" in headers else None
     if limited:
         return Failure("rate_limited", f"HTTP {status}", status, wait)
-    if status >= 500 or status in TRANSIENT:
+    if status < 200 or status >= 500 or status in TRANSIENT:
         return Failure("transient", f"HTTP {status}", status, wait)
     if 400 <= status < 500 and status not in FINAL:
         encoding = headers.get("Content-Encoding", "")

@@ -254,8 +254,14 @@ def receive(run: Run, task: Task, data: bytes, response: requests.Response) -> b
             keep_picture(task, plain, status, run.ledger, limits.max_pixels, services)
     except Failure as failure:
         failure.http_status = status
+        if failure.status == "undecodable" and "truncated" in failure.error and not tells_its_length(response):
+            failure.status = "transient"  # the connection may have broken off, and nobody could tell
         raise
     return True
+
+
+def tells_its_length(response: requests.Response) -> bool:
+    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
 # --- what becomes of a task -----------------------------------------------------------------------------------------
