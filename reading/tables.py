@@ -39,6 +39,7 @@ _MOST_LINES = 1000  # of one record: a quoted field may hold newlines
 _WINDOW_LOG = 31  # dumps are compressed with windows of up to 2 GiB
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or a skippable one before it
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*")  # fits 64 bits; pandas writes 12 as 12.0 beside gaps
+_SEPARATOR_LINE = re.compile(rb"sep=.\r?", re.IGNORECASE)  # which spreadsheets write above the header, for themselves
 csv.field_size_limit(LONGEST_LINE)  # a title may have more letters than the 131,072 that are Python's limit
 _REFUSED = {
     b"PK\x03\x04": "it is a zip archive or a spreadsheet: unpack it, or save it as CSV",
@@ -221,7 +222,8 @@ def csv_records(path: str | Path, layout_of: Callable[[str], Layout]) -> Iterato
         chunk = chunk if chunk.endswith(b"\n") else chunk + b"\n"
         while layout is None and chunk:
             header, _, chunk = chunk.partition(b"\n")
-            layout = layout_of(header.decode("utf-8", "replace").rstrip("\r")) if header.strip() else None
+            told = not header.strip() or _SEPARATOR_LINE.fullmatch(header)
+            layout = None if told else layout_of(header.decode("utf-8", "replace").rstrip("\r"))
             start += 1
         chunk = rest + chunk
         if chunk:

@@ -88,6 +88,14 @@ def test_blank_lines_are_no_records_and_do_not_shift_the_numbers(path, blank):
     assert malformed == [(7, "score 'x' is not a whole number")]
 
 
+@pytest.mark.parametrize("line", ["sep=,", "SEP=,\r", "\ufeffsep=,"])
+def test_a_spreadsheets_line_about_the_separator_is_no_header(path, line):
+    headers = []
+    path.write_text(f"{line}\n{HEADER}\n1,a,2\n", encoding="utf-8", newline="")
+    found = [each.rows for each in csv_records(path, lambda header: headers.append(header) or LAYOUT)]
+    assert headers == [HEADER] and found[0]["line"].to_list() == [3]
+
+
 @pytest.mark.parametrize("title", ["x" * 200_000, '"' + "x, " * 100_000 + '"', '"' + 'y"" ' * 50_000 + '\n z"'])
 def test_a_title_may_be_as_long_as_it_likes(path, title):
     rows, malformed, *_ = read(path, f"{HEADER}\n1,{title},1\n2,b,2\n")
