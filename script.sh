@@ -200,7 +200,7 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
     for type in 0 1 2; do
       # shellcheck disable=SC2086
       python train_siamese.py --data_path "$DATA" --recipe "$recipe" --model_type "$type" --seeds 0 1 2 "${TRAIN[@]}" \
-        --epochs 30 --check_point last --save_dir "$OUT/table/${recipe}_$type" ${SIAMESE_FLAGS:-}
+        --epochs 30 --augment crop --check_point last --save_dir "$OUT/table/${recipe}_$type" ${SIAMESE_FLAGS:-}
     done
   done
   python -m pages.summary "$OUT/table"

@@ -3,7 +3,7 @@
     python train_classifier.py --data_path data/sample --weights none --image_size 128 --save_dir outputs/classifier
     python train_classifier.py --check_point outputs/classifier/best.pt --predict FOLDER --output labels.csv
 
-On 600 pictures of 128 pixels a run takes some two minutes on two cores. Written into --save_dir: config.json,
+On 600 pictures of 128 pixels a run takes some minutes on two cores. Written into --save_dir: config.json,
 environment.json, metrics.csv (a row an epoch), last.pt and best.pt (chosen on validation), results.json (the test
 split, read once, by best.pt), test_predictions.csv and pictures. `--check_point last` goes on where a killed run
 stopped. With --freeze_features the head alone is trained, on features computed once.

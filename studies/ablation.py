@@ -67,7 +67,7 @@ def main() -> None:
     flag("--output", default="outputs/ablation", metavar="DIR")
     flag("--image_size", type=at_least(64), default=224)
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
-    flag("--epochs", type=at_least(1), help="default: the recipe's")
+    flag("--epochs", type=at_least(1), default=30, help="default %(default)s")
     flag("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
     flag("--leave_out", nargs="+", choices=LEFT_OUT, default=list(LEFT_OUT), metavar="IDEA", help=", ".join(LEFT_OUT))
     args = parser.parse_args()
