@@ -36,12 +36,21 @@ def alone(output: str | Path, *more: str | Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_in(folder: str | Path) -> Iterator[None]:
-    """The same for a whole folder, which is made where it is not there: no two runs write into one."""
+    """The same for a whole folder, which is made where it is not there: no two runs write into one.
+
+    A new folder into which nothing has been written, as of a run that was refused, goes again.
+    """
     folder = Path(folder)
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder / ".lock", folder):
-        _remove_halves(folder, ".+")
-        yield
+    try:
+        with _held(folder / ".lock", folder):
+            _remove_halves(folder, ".+")
+            yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 @contextlib.contextmanager
