@@ -86,26 +86,26 @@ def defaults_of(train: Callable) -> dict[str, Any]:
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
-def made(save_dir: str | Path) -> Path:
-    """The run's folder, which is made where it is not there."""
+def folder_of(save_dir: str | Path) -> Path:
+    """The run's folder, which may not be there yet. Raises UserError for a file."""
     folder = Path(save_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_dir {folder} is a file")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def run_alone(save_dir: str | Path) -> contextlib.AbstractContextManager[None]:
     """Keep other runs out of a run's folder meanwhile. Of several processes rank 0 does. Raises UserError where another
     run is in it."""
-    return alone_in(made(save_dir)) if distributed.rank() == 0 else contextlib.nullcontext()
+    return alone_in(folder_of(save_dir)) if distributed.rank() == 0 else contextlib.nullcontext()
 
 
 def start_run(
     save_dir: str | Path, config: dict[str, Any], device: torch.device, precision: Precision | None = None
 ) -> Path:
     """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
-    folder = made(save_dir)
+    folder = folder_of(save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", environment(device, precision))
     return folder
