@@ -101,7 +101,7 @@ def test_the_published_submissions_give_the_five_classes(real_data, tmp_path):
     (tmp_path / "deza2015").symlink_to(real_data / "deza2015")
     assert run("deza2015.py", tmp_path / "deza2015", "--output", tmp_path / "datasets/data_set_iv.csv").returncode == 0
     done = run("data_set.py", "--data_path", tmp_path)
-    assert "five classes: funny 4964, WTF 708, aww 457, gaming 278, atheism 232" in done.stdout
+    assert "5 classes: funny 4964, WTF 708, aww 457, gaming 278, atheism 232" in done.stdout
 
 
 @pytest.mark.parametrize(
