@@ -70,7 +70,8 @@ def with_scores(images: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """`images` with a column `picture`: the score that a table of path and score gives to <img_id>.jpg, else NaN."""
     scores = read_csv(path, ["path", "score"])
     names = pd.to_numeric(scores["path"].astype(str).str.replace(r".*[/\\]|\.[^.]*$", "", regex=True), errors="coerce")
-    by_image = scores.assign(img_id=names).dropna().drop_duplicates("img_id").set_index("img_id")["score"]
+    scores = scores[["path", "score"]].assign(img_id=names)  # the window of a ranker without one is empty
+    by_image = scores.dropna().drop_duplicates("img_id").set_index("img_id")["score"]
     images = images.assign(picture=images["img_id"].map(by_image))
     if (known := int(images["picture"].notna().sum())) < FEWEST:
         raise UserError(f"--scores {path} names {known} images of the data set; {FEWEST} are needed")

@@ -489,3 +489,10 @@ def test_within_a_listing_of_memes_noise_is_found_to_be_noise(real_data, tmp_pat
     assert found["r2_intervals"]["gain_of_picture"]["high"] < 0.005
     assert found["community_votes_across"]["low"] > 0.9  # the listings differ in votes, which V does not see
     assert "ceiling" not in found and "clock_489" not in found
+
+
+def test_scores_of_a_ranker_without_a_window_count(tmp_path):
+    rows = [f"somewhere/{n}.jpg,{n / 10},50.0,,,,,0.5" for n in range(40)]
+    (tmp_path / "ranks.csv").write_text("\n".join(["path,score,percentile,x,y,w,h,p_above_median", *rows, "odd.jpg,1"]))
+    images = context.with_scores(pd.DataFrame({"img_id": [0, 7, 39, 99, *range(8, 38)]}), tmp_path / "ranks.csv")
+    assert images["picture"].head(4).fillna(-1).tolist() == [0.0, 0.7, 3.9, -1]
