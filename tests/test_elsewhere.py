@@ -31,6 +31,7 @@ def test_a_ranker_is_trained_and_ranks_in_a_folder_whose_name_is_no_text(odd):
     assert done.returncode == 0 and "left out: 0 files" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_and_labels_in_a_folder_whose_name_is_no_text(odd):
     done = run("train_classifier.py", "--data_path", odd / "data", "--save_dir", odd / "run", *TINY)
     assert done.returncode == 0, done.stderr
