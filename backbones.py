@@ -265,6 +265,12 @@ def feature_map(model: nn.Module, name: str) -> nn.Module:
     return features
 
 
+def before_pooling(features: nn.Module) -> nn.Module:
+    """The same without a pooling at its end (AlexNet, VGG), which would halve the map that something points on."""
+    pooled = isinstance(features, nn.Sequential) and isinstance(features[-1], nn.MaxPool2d)
+    return features[:-1] if pooled else features
+
+
 def channels_of(features: nn.Module) -> int:
     """How many channels a network's last feature map has."""
     return _on_meta(features)(torch.zeros(1, 3, 224, 224, device="meta")).shape[1]

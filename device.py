@@ -90,6 +90,12 @@ def fast_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for what the device still computes."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
 # --- memory ---------------------------------------------------------------------------------------------------------
 def reset_peak_memory(device: torch.device) -> None:
     """Forget the peak so far, where the device or (for the process itself) Linux lets us."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -179,7 +180,6 @@ def load_features(
     name = trained_part(model, cut)
     part = model.get_submodule(name)
     body = cut_off(model, cut)
-    lay_out_fastest(body, f"{model_name}, cut {cut}", transforms.stored_side(image_size), len(pictures), device, amp)
     about = describe(body, model_name, weights, cut, image_size, amp) | {"pictures": pictures.stamp}
     side, digits = about["transform"]["side"], about["weights_sha256"][:12]
     path = processed / f"features_{model_name}_{cut}_{side}_{digits}.npz"
@@ -189,6 +189,8 @@ def load_features(
         fits = {key: found.about.get(key) for key in about} == about
         found = found if fits and list(found.names) == list(pictures.img_ids) else None
     if found is None:
+        body = copy.deepcopy(body)  # the network is left in its own layout
+        lay_out_fastest(body, f"{model_name}, cut {cut}", side, len(pictures), device, amp)
         every = np.arange(len(pictures))
 
         def read(start: int, stop: int) -> list[tuple[np.ndarray, str]]:

@@ -37,6 +37,7 @@ from training_data import (
     read_ranking,
     split_classification,
     split_ranking,
+    weights_of_classes,
 )
 from utils import check_outputs, print_configuration, rank, rows_written, save_checkpoint, write_csv, write_json
 
@@ -183,10 +184,7 @@ def draw_pairs(v_score: np.ndarray, pairs: metrics.Pairs, seed: int) -> Draw:
 
 def draw_labels(labels: np.ndarray, classes: int, weighted: bool, label_smoothing: float) -> Draw:
     """Pictures with their labels, and the cross entropy; `weighted`: each class counts as much."""
-    truth, weight = torch.from_numpy(labels), None
-    if weighted:
-        counts = np.bincount(labels, minlength=classes)
-        weight = torch.from_numpy(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
+    truth, weight = torch.from_numpy(labels), weights_of_classes(labels, classes) if weighted else None
 
     def draw(most: int, rng: np.random.Generator) -> tuple[np.ndarray, Callable[[Tensor], Tensor]]:
         rows = np.arange(len(labels)) if len(labels) <= most else rng.integers(len(labels), size=most)

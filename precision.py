@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import distributed
-from device import autocast, fast_in_bf16
+from device import autocast, fast_in_bf16, synchronise
 from utils import UserError, read_json, write_json
 
 WORTH = 200  # steps: a shorter run would be over before measuring pays
+MANY = 2000  # pictures: the same of scoring
 TRIALS = 3  # of each candidate, after a first one that pays for what is set up once
 SLOW = 2.0  # a candidate whose first step takes so many times the quickest one's is not tried again
 SECONDS = 4.0  # after which no further trial is begun
@@ -32,8 +33,6 @@ class Precision(NamedTuple):
     def __str__(self) -> str:
         return f"{'bf16' if self.amp else 'fp32'}, {'channels last' if self.channels_last else 'contiguous'}"
 
-
-MANY = 2000  # pictures: scoring fewer would be over before measuring pays
 
 CANDIDATES = [Precision(amp, channels_last) for amp in (False, True) for channels_last in (False, True)]
 
@@ -108,10 +107,10 @@ def for_scoring(
     `score(network, batch)` scores uint8 pictures (n, 3, side, side) within autocast.
     """
     network.eval()
-    batch = torch.zeros(batch_size, 3, side, side, dtype=torch.uint8)
 
     def trial(precision: Precision) -> Callable[[], Any]:
         own = lay_out(copy.deepcopy(network), precision)
+        batch = torch.zeros(batch_size, 3, side, side, dtype=torch.uint8)
 
         def step() -> None:
             with autocast(device, precision.amp), torch.inference_mode():
@@ -160,12 +159,6 @@ def seconds_of(step: Callable[[], Any], device: torch.device, clock: Callable[[]
     step()
     synchronise(device)
     return clock() - start
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for what the device still computes."""
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
 
 
 # --- what is remembered ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from torchvision.models import VGG, AlexNet, DenseNet
 
 import distributed
 import transforms
-from backbones import Geometry, channels_of, feature_map, geometry, he_initialised, load_network
+from backbones import Geometry, before_pooling, channels_of, feature_map, geometry, he_initialised, load_network
 from device import without_autocast
 from losses import BoundaryPenalty
 from utils import UserError, load_checkpoint
@@ -257,11 +257,16 @@ class SiameseNet(nn.Module):
 def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
     """The ranker of a checkpoint, ready to `rank`, and all that the checkpoint holds. Raises UserError."""
     state = load_checkpoint(path, "siamese")
-    config = {name: state["config"][name] for name in ("model_name", "model_type", "image_size")}
-    batch_norm = state["config"]["weights"] == "none"
-    model = SiameseNet(weights="none", batch_norm=batch_norm, recipe=recipe_of(state), **config)
+    model = untrained(state)
     model.load_state_dict(state["model"])
     return model.eval(), state
+
+
+def untrained(state: dict[str, Any]) -> SiameseNet:
+    """The network of a checkpoint, with weights drawn anew."""
+    config = {name: state["config"][name] for name in ("model_name", "model_type", "image_size")}
+    batch_norm = state["config"]["weights"] == "none"
+    return SiameseNet(weights="none", batch_norm=batch_norm, recipe=recipe_of(state), **config)
 
 
 def _ranknet(model_name: str, model_type: int, weights: str, recipe: Recipe, batch_norm: bool) -> RankNet:
@@ -294,9 +299,7 @@ def _locnet(ranknet: RankNet, model_name: str, weights: str, recipe: Recipe) -> 
     if recipe.locnet == "regression":
         features = feature_map(load_network(model_name, weights, "published"), model_name)
         return LocNet(features, channels_of(features))
-    features = ranknet.extractor[0] if recipe.shared else copy.deepcopy(ranknet.extractor[0])
-    if isinstance(features, nn.Sequential) and isinstance(features[-1], nn.MaxPool2d):
-        features = features[:-1]  # AlexNet, VGG: it would halve the map that the attention points on
+    features = before_pooling(ranknet.extractor[0] if recipe.shared else copy.deepcopy(ranknet.extractor[0]))
     return AttentionLocNet(features, geometry(features), recipe)
 
 

@@ -39,7 +39,7 @@ from decoding.decoder import MAX_PIXELS
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
 from precision import Precision, lay_out, usual
-from training_data import ClassificationData, load_classification
+from training_data import ClassificationData, load_classification, weights_of_classes
 from utils import (
     at_least,
     load_checkpoint,
@@ -83,11 +83,8 @@ def build_optimiser(model: nn.Module, learning_rate: float, pretrained: bool = F
     trained = [p for p in model.parameters() if p.requires_grad]
     head = model.get_submodule(backbones.trained_part(model, "published")) if pretrained else model
     fast = {id(p) for p in head.parameters()}
-    groups = [
-        {"params": [p for p in trained if id(p) in fast]},
-        {"params": [p for p in trained if id(p) not in fast], "lr": learning_rate * PACE},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, weight_decay=0.05, fused=True)
+    groups = training.rate_groups(trained, [p for p in trained if id(p) not in fast], learning_rate * PACE)
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.05, fused=True)
 
 
 def optimiser_and_rate(model: nn.Module, learning_rate: float, steps: int, pretrained: bool = False) -> dict[str, Any]:
@@ -109,15 +106,6 @@ def draw_batches(labels: np.ndarray, batch_size: int, balance_data: int | str | 
     else:
         order = torch.randperm(len(labels)).numpy()
     return training.split_batches(order, batch_size)
-
-
-def weights_of_classes(labels: np.ndarray, classes: int | None = None) -> Tensor:
-    """The inverse of each class's share in `labels`, scaled so that a picture's weight is 1 on average; (classes,).
-
-    By default there are as many classes as the largest label says.
-    """
-    counts = np.bincount(labels, minlength=classes or 0)
-    return torch.from_numpy(len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))).float()
 
 
 def train_one_epoch(

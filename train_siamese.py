@@ -61,12 +61,8 @@ def build_optimiser(model: SiameseNet, recipe: Recipe, learning_rate: float) -> 
         parts, pace = [model.ranknet.extractor, *([model.locnet.features] if model.locnet else [])], recipe.pace
     else:
         parts, pace = [model.locnet] if model.locnet else [], 0.1
-    slow = {id(p) for part in parts for p in part.parameters()}
-    groups = [
-        {"params": [p for p in trained if id(p) not in slow]},
-        {"params": [p for p in trained if id(p) in slow], "lr": learning_rate * pace},
-    ]
-    groups = [group for group in groups if group["params"]]
+    slow = [p for part in parts for p in part.parameters()]
+    groups = training.rate_groups(trained, slow, learning_rate * pace)
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.05, fused=True)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, weight_decay=5e-4, fused=True)

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -141,12 +141,8 @@ def git_commit() -> str | None:
 
 def print_folder(folder: Path) -> None:
     """Say where everything is."""
-    print(
-        "written: "
-        + ", ".join(
-            str(folder / path.name) for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."
-        )
-    )
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    print("written: " + ", ".join(map(str, paths)))
 
 
 # --- going on -------------------------------------------------------------------------------------------------------
@@ -219,6 +215,16 @@ def choose_precision(
 
 
 # --- the loop over epochs -------------------------------------------------------------------------------------------
+def rate_groups(trained: list[nn.Parameter], slow: Iterable[nn.Parameter], slow_rate: float) -> list[dict[str, Any]]:
+    """The groups of an optimiser: what is trained, at its rate, and of it those that are `slow`, at theirs."""
+    ids = {id(p) for p in slow}
+    groups = [
+        {"params": [p for p in trained if id(p) not in ids]},
+        {"params": [p for p in trained if id(p) in ids], "lr": slow_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float = 0.15) -> LRScheduler:
     """A warm-up over this share of the steps to the rate of each group, and a cosine to nothing; with a share of 0 a
     constant rate."""

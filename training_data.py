@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 import data_set
 import deza2015
@@ -255,6 +257,15 @@ def split_classification(
         rows["train"] = balanced(rows["train"], labels, balance_data, seed)
         print(f"balanced: {len(rows['train'])} training pictures, of each class as many")
     return ClassificationData(pictures, labels, data_set.class_names(table), rows)
+
+
+def weights_of_classes(labels: np.ndarray, classes: int | None = None) -> Tensor:
+    """The inverse of each class's share in `labels`, scaled so that a picture's weight is 1 on average; (classes,).
+
+    By default there are as many classes as the largest label says.
+    """
+    counts = np.bincount(labels, minlength=classes or 0)
+    return torch.from_numpy(len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))).float()
 
 
 def balanced(rows: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import visualisation
-from device import seed_everything, select_device
+from device import seed_everything, select_device, synchronise
 from studies import workloads
 from studies.workloads import DECODING, LIMIT, OURS, PLAIN, Measure
 from training import environment, start_run
@@ -71,11 +71,6 @@ def one_rate(work: Callable[[], float], seconds: float, device: torch.device) ->
         if time.perf_counter() - start >= seconds:
             synchronise(device)
             return done / (time.perf_counter() - start)
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -19,10 +19,10 @@ import torch
 import train_siamese
 import training
 from data_set import Reddit_Img_Pair
-from device import seed_everything, select_device
+from device import seed_everything, select_device, synchronise
 from siamese_net import RECIPES, SiameseNet
 from studies import workloads
-from studies.benchmark import spread, synchronise
+from studies.benchmark import spread
 from training_data import load_ranking
 from utils import at_least, print_configuration, run_main, write_json
 

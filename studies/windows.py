@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 import data_set
 import metrics
+import siamese_net
 import visualisation
-from backbones import geometry
+from backbones import before_pooling, geometry
 from decoding.decoder import decode
 from device import seed_everything, select_device
-from siamese_net import SiameseNet, boxes, from_checkpoint, recipe_of
+from siamese_net import SiameseNet, boxes, from_checkpoint
 from training_data import load_ranking
 from transforms import to_device, whole
 from utils import UserError, at_least, print_configuration, run_main, write_json
@@ -142,18 +143,14 @@ def activation_map(ranker: Ranker, by_place: bool) -> np.ndarray:
 def last_map(model: SiameseNet) -> nn.Module:
     """The layer that makes the last feature map; a pooling at its end (AlexNet, VGG) is left out, as LocNet does."""
     features = model.ranknet.extractor[0]
-    return features[-2] if ends_in_pooling(features) else features
-
-
-def ends_in_pooling(features: nn.Module) -> bool:
-    return isinstance(features, nn.Sequential) and isinstance(features[-1], nn.MaxPool2d)
+    cut = before_pooling(features)
+    return features if cut is features else cut[-1]
 
 
 def activation_points(ranker: Ranker, by_place: bool) -> np.ndarray:
     """The highest place (n, 2: x, y in shares of the picture) of the activation maps."""
     values = activation_map(ranker, by_place)
-    features = ranker.model.ranknet.extractor[0]
-    cells = geometry(features[:-1] if ends_in_pooling(features) else features)
+    cells = geometry(before_pooling(ranker.model.ranknet.extractor[0]))
     rows, columns = np.unravel_index(values.reshape(len(values), -1).argmax(1), values.shape[1:])
     return (cells.first + cells.stride * np.stack([columns, rows], axis=1)) / ranker.pictures.shape[-1]
 
@@ -229,10 +226,8 @@ def load_run(check_point: str, data_path: str, num_images: int, device: torch.de
 
 def untrained(run: Run) -> Ranker:
     """The same network with weights drawn anew, its window as small."""
-    config = {name: run.state["config"][name] for name in ("model_name", "model_type", "image_size")}
     seed_everything(0)
-    batch_norm = run.state["config"]["weights"] == "none"
-    model = SiameseNet(weights="none", recipe=recipe_of(run.state), batch_norm=batch_norm, **config)
+    model = siamese_net.untrained(run.state)
     model.set_progress(1.0)
     return Ranker(model.to(next(run.ranker.model.parameters()).device).eval(), run.ranker.pictures)
 
