@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import io
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -99,6 +100,11 @@ def axe() -> str:
     if not path.is_file():
         pytest.skip(f"axe-core ({path}) is not here")
     return path.read_text(encoding="utf-8")
+
+
+def fenced(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks of a Markdown page: (language or "", content)."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def run(*words: object, **options) -> subprocess.CompletedProcess:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 
@@ -11,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
-from conftest import ROOT, run, run_here
+from conftest import ROOT, fenced, run, run_here
 from PIL import Image
 
 import pair_file
 from training_data import load_ranking
 
-PAGE = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
-FENCED = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+FENCED = fenced(ROOT / "docs" / "protocols.md")
 BLOCKS = {code.split("\n", 1)[0]: code for language, code in FENCED if language == "python"}
 
 

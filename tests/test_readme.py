@@ -1,4 +1,4 @@
-"""Every command of the README runs: the same flags, on a small sample, for one epoch."""
+"""Every command of the README and of docs/ runs: the same flags, on a small sample, for one epoch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, run, run_here
+from conftest import ROOT, fenced, run, run_here
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+# Each command once, wherever it stands; those of protocols.md are tested in test_protocols.py.
 COMMANDS = list(
     dict.fromkeys(
         line.split("  #")[0].strip()
-        for block in re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        for page in [README, *DOCS]
+        if page.name != "protocols.md"
+        for language, block in fenced(page)
         for line in block.splitlines()
-        if line.startswith(("python ", "torchrun ", "bash "))
+        if not language and line.startswith(("python ", "torchrun ", "bash "))
     )
 )
-# What makes a script quick: a later flag overrides the README's.
+# What makes a script quick: a later flag overrides the page's.
 QUICK = {
     "train_siamese.py": "--epochs 1 --image_size 64",
     "train_classifier.py": "--epochs 1 --image_size 64",
@@ -66,7 +70,39 @@ def trained(sample, tmp_path_factory) -> Path:
 
 
 def test_the_readme_has_commands():
-    assert len(COMMANDS) > 10 and COMMANDS[:2] == ["bash script.sh", "bash script.sh test"]
+    assert len(COMMANDS) > 30 and COMMANDS[:2] == ["bash script.sh", "bash script.sh test"]
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def linked(page: Path) -> dict[str, tuple[Path, str]]:
+    """The links of a page to files of the project: as they are written → (file, anchor or "")."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    parts = {target: target.partition("#") for target in targets if "://" not in target}
+    return {target: (page.parent / path if path else page, anchor) for target, (path, _, anchor) in parts.items()}
+
+
+@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page):
+    for target, (file, anchor) in linked(page).items():
+        assert file.is_file(), target
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in anchors, target
+
+
+def test_the_readme_links_every_page():
+    assert {file.resolve() for file, _ in linked(README).values()} >= {page.resolve() for page in DOCS}
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    table = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `(.*?)`", table, re.MULTILINE)
+    paths = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")] if path.parent.name != "tests"]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    for message in messages:
+        phrases = re.split(r"…|\(.*|\bnan\b|--seed |--epochs |cuda:|siamese|\d[\d.]*", message)
+        assert max(phrases, key=len).strip(" :,") in code, message
+    assert len(messages) > 10
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python ")])
