@@ -27,8 +27,9 @@ from context_measures.tables import PUBLISHED, as_table
 from context_measures.variance import CAUSES, explained_variance
 from data_set import controlled_pairs, pair_sets, read_table
 from metrics import wilson_interval
+from table_files import read_rows
 from timeline import first_posts, read_posts
-from utils import UserError, check_outputs, next_to, print_configuration, read_csv, run_main, write_json
+from utils import UserError, check_outputs, next_to, print_configuration, run_main, write_json
 
 FEWEST = 30  # images that something is learned from, or that have a picture's score
 MOST_PAIRS = 2_000_000  # drawn from a test set's, beside a trained ranker
@@ -68,7 +69,7 @@ def units(table: pd.DataFrame) -> np.ndarray:
 
 def with_scores(images: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """`images` with a column `picture`: the score that a table of path and score gives to <img_id>.jpg, else NaN."""
-    scores = read_csv(path, ["path", "score"])
+    scores = read_rows(path, ["path", "score"])
     names = pd.to_numeric(scores["path"].astype(str).str.replace(r".*[/\\]|\.[^.]*$", "", regex=True), errors="coerce")
     scores = scores[["path", "score"]].assign(img_id=names)  # the window of a ranker without one is empty
     by_image = scores.dropna().drop_duplicates("img_id").set_index("img_id")["score"]
@@ -235,7 +236,8 @@ def parse_arguments() -> argparse.Namespace:
     flag = parser.add_argument
     flag("--data_path", required=True, metavar="FOLDER", help="a data set with submissions, or Deza & Parikh's folder")
     flag("--output", required=True, metavar="FILE.json", help="the figures; the chart goes beside it, as .png")
-    flag("--scores", metavar="FILE.csv", help="path,score of pictures by a ranker that was not trained on them")
+    flag("--scores", metavar="FILE",
+         help="path,score of pictures by a ranker not trained on them (CSV, JSON lines, Parquet)")  # fmt: skip
     flag("--seed", type=int, default=0, help="of folds, halves and controlled pairs")
     return parser.parse_args()
 

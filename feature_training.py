@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +30,7 @@ import visualisation
 from feature_files import FeaturesOfImages
 from feature_heads import Draw, choose_head, outputs_of
 from pictures.left_out import LeftOut
+from table_files import rows_to
 from training_data import (
     mode_pairs,
     read_classification,
@@ -39,7 +39,7 @@ from training_data import (
     split_ranking,
     weights_of_classes,
 )
-from utils import check_outputs, print_configuration, rank, rows_written, save_checkpoint, write_csv, write_json
+from utils import check_outputs, print_configuration, rank, save_checkpoint, write_json
 
 RANKER, CLASSIFIER = "feature ranker", "feature classifier"  # the kinds of their checkpoints
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h", "p_above_median"]  # as rank_images.py writes them
@@ -219,7 +219,7 @@ def list_left_out(inputs: FeaturesOfImages, left_out: str | None) -> None:
 
 
 # --- use ------------------------------------------------------------------------------------------------------------
-def rank_features(features: str | Path, check_point: str | Path, output: str | Path) -> None:
+def rank_features(features: str | Path, check_point: str | Path, output: str | Path, format: str = "csv") -> None:
     """The table of rank_images.py, of features of pictures that the ranker may never have seen."""
     check_outputs({"--output": output}, [features, check_point])
     file = feature_files.read_feature_file(features)
@@ -228,10 +228,10 @@ def rank_features(features: str | Path, check_point: str | Path, output: str | P
     order = np.lexsort((file.names, -scores))
     percentiles = np.searchsorted(against, scores) / len(against) * 100
     chances = calibration.p_above(scores, against, state["temperature"])
-    with rows_written(output, COLUMNS) as write:
+    with rows_to(output, COLUMNS, format) as write:
         for place in order:
             percentile, chance = round(float(percentiles[place]), 1), round(float(chances[place]), 4)
-            write([file.names[place], float(scores[place]), percentile, *[""] * 4, chance])
+            write([str(file.names[place]), float(scores[place]), percentile, *[None] * 4, chance])
     for name, part in (("most viral", order[:3]), ("least viral", order[-3:])):
         print(f"{name} (more viral than … of 100 training pictures):")
         for place in part:
@@ -239,14 +239,15 @@ def rank_features(features: str | Path, check_point: str | Path, output: str | P
     print(f"{len(order)} pictures ranked by their features → {output}")
 
 
-def label_features(features: str | Path, check_point: str | Path, output: str | Path) -> None:
+def label_features(features: str | Path, check_point: str | Path, output: str | Path, format: str = "csv") -> None:
     """path,label,probability of features of pictures, as label_images.py writes it of pictures."""
     check_outputs({"--output": output}, [features, check_point])
     file = feature_files.read_feature_file(features)
     head, state = feature_heads.head_from_checkpoint(check_point, CLASSIFIER, file)
     probabilities = softmax(outputs_of(head, file.features))
     labels = [state["classes"][place] for place in probabilities.argmax(1)]
-    rows = {"path": file.names, "label": labels, "probability": probabilities.max(1).round(6)}
-    write_csv(output, pd.DataFrame(rows))
+    with rows_to(output, ["path", "label", "probability"], format) as write:
+        for name, label, probability in zip(file.names, labels, probabilities.max(1), strict=True):
+            write([str(name), label, round(float(probability), 6)])
     print("\n".join(f"  {count:6} {name}" for name, count in Counter(labels).most_common()))
     print(f"{len(labels)} pictures labelled by their features → {output}")

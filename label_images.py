@@ -19,6 +19,7 @@ from locks import alone
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import count_sources, decoded, list_sources
 from precision import for_scoring
+from table_files import rows_to
 from utils import UserError, check_outputs, next_to, write_csv
 
 
@@ -33,6 +34,7 @@ def label_pictures(
     deterministic: bool = False,
     left_out: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
+    format: str = "csv",
 ) -> None:
     """path,label,probability of every picture of a source; those that cannot be read are listed beside the table.
 
@@ -63,7 +65,9 @@ def label_pictures(
         rows += label_batch(model, waiting, state["classes"], amp) if waiting else []
         if not rows:
             raise UserError(f"none of the {len(unreadable)} pictures of {source} can be read: {unreadable[0][1]}")
-        write_csv(output, pd.DataFrame(rows, columns=["path", "label", "probability"]))
+        with rows_to(output, ["path", "label", "probability"], format) as write:
+            for row in rows:
+                write(row)
         unreadable_path.unlink(missing_ok=True)  # of the run before
         if unreadable:
             write_csv(unreadable_path, pd.DataFrame(unreadable, columns=["path", "reason"]))

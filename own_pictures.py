@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from decoding.decoder import UnusablePicture
 from locks import alone
 from pictures.left_out import LeftOut
-from pictures.sources import Source, list_sources, picture_path
+from pictures.sources import Source, content, list_sources, picture_path
 from utils import UserError, read_csv, write_csv, written_whole
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -47,7 +48,10 @@ def make_data_set(source: str | Path, data_path: str | Path, left_out: LeftOut) 
     with alone(data_path / "datasets" / KNOWN):
         table.insert(0, "img_id", numbered(sources, data_path))
         for img_id, picture in zip(table["img_id"], sources, strict=True):
-            place(picture, picture_path(data_path, img_id))
+            try:
+                place(picture, picture_path(data_path, img_id))
+            except UnusablePicture as fault:  # broken in its archive: a training names it as missing
+                left_out(picture.path, str(fault))
         write_csv(data_path / "datasets" / f"{name}.csv", table)
     return name, table
 
@@ -141,12 +145,10 @@ def numbered(sources: list[Source], data_path: Path) -> np.ndarray:
 def place(source: Source, path: Path) -> None:
     """A picture at `path`; one that is there already keeps its time, so that what was decoded of it is still known."""
     if source.size >= 0:
-        with open(source.file, "rb") as tar:
-            tar.seek(source.offset)
-            content = tar.read(source.size)
-        if not path.is_file() or path.read_bytes() != content:
+        found = content(source)
+        if not path.is_file() or path.read_bytes() != found:
             with written_whole(path) as beside:
-                beside.write_bytes(content)
+                beside.write_bytes(found)
         return
     status = os.stat(source.file)
     if path.is_file() and (os.path.samefile(source.file, path) or same(status, os.stat(path))):

@@ -1,14 +1,16 @@
 """Rank anyone's pictures with a trained ranker: a table, and a page to look at.
 
-    python rank_images.py --check_point outputs/siamese/best.pt SOURCE --output ranks.csv [--page ranks.html]
+    python rank_images.py SOURCE --check_point outputs/siamese/best.pt --output ranks.csv [--page ranks.html]
+                          [--format csv|jsonl|parquet] [--copy_top 20 best]
 
 SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line (or a CSV file with a column
 `path`), or a picture; pictures/sources.py says what is read. The table holds path, score, percentile (0 to 100: the
 share of the ranker's training pictures that score lower) the window x, y, w, h in pixels (empty for a ranker
 without one) and p_above_median (the chance, 0 to 1, to be more viral than a random training picture), the most viral
-first. Pictures that cannot be read are listed beside it with the reason; --left_out lists
-all files that are not ranked. What has been scored is kept in a journal beside the table: killed and started again, the
-command goes on, and scores anew what has been replaced. `torchrun --nproc_per_node N rank_images.py …` shares the
+first; it is CSV, JSON lines or Parquet. Pictures that cannot be read are listed beside it with the reason; --left_out
+lists all files that are not ranked. --copy_top copies the most viral into a new folder, named by rank: 001_name.jpg.
+What has been scored is kept in a journal beside the table: killed and started again, the command goes on, and scores
+anew what has been replaced. `torchrun --nproc_per_node N rank_images.py …` shares the
 pictures out among N processes. Memory stays at some 300 bytes a picture.
 """
 
@@ -17,15 +19,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import glob
-import hashlib
 import itertools
-import json
-import mmap
 import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +32,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import distributed
 import feature_training
@@ -47,7 +44,10 @@ from pages.template import thumbnail
 from pictures.left_out import UNREADABLE, LeftOut
 from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
 from precision import for_scoring
+from ranking.best import check_folder, copy_best
+from ranking.journal import fill_journal, join_journals, journal_rows, open_lines
 from siamese_net import SiameseNet, boxes, from_checkpoint
+from table_files import add_format, named, rows_to
 from transforms import to_device
 from utils import (
     UserError,
@@ -59,7 +59,6 @@ from utils import (
     rows_written,
     run_main,
     write_text,
-    written_whole,
 )
 
 COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h"]
@@ -122,83 +121,6 @@ def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[
     ]
 
 
-# --- the journal: what has been scored, a JSON line a picture, so that any name fits on a line ----------------------
-def key(path: str, stamp: str) -> int:
-    """64 bits for a path and the file that stood there: two of a million have the same with a chance of 3 in 100
-    million."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(f"{path}\0{stamp}"), digest_size=8).digest(), "little")
-
-
-def journal_rows(journal: Path) -> Iterator[tuple[int, int, list]]:
-    """(offset in bytes, key, row) of each whole line; a line torn by a kill is not one."""
-    offset = 0
-    with open(journal, "rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                row = json.loads(line)
-                yield offset, key(row[0], str(row[-1])), row
-            offset += len(line)
-
-
-def other_journals(journal: Path) -> list[Path]:
-    """Those of the other processes, also of a killed run that had more of them."""
-    return sorted(journal.parent.glob(f"{glob.escape(journal.stem)}.*.part"))
-
-
-def join_journals(journal: Path, with_faults: bool) -> None:
-    """One journal of all processes' whole lines; after a kill in between a row stands there twice and counts once.
-
-    Without faults where they are to be tried again: the picture, or who reads it, may have been mended.
-    """
-    others = other_journals(journal)
-    with written_whole(journal) as beside, open(beside, "wb") as file:
-        for each in [journal, *others]:
-            with open(each, "rb") if each.exists() else contextlib.nullcontext([]) as lines:
-                whole = (line for line in lines if line.endswith(b"\n"))
-                file.writelines(line for line in whole if with_faults or json.loads(line)[1] is not None)
-    for each in others:
-        each.unlink()
-
-
-def fill_journal(
-    journal: Path, sources: Iterable[Source], rows: Callable, total: int | None, left_out: LeftOut
-) -> set[int]:
-    """Append the rows that `rows(sources)` makes of the pictures that the journal lacks. Returns the keys of all.
-
-    Of several processes each has a journal of its own, and makes the rows of its share of the keys.
-    """
-    number = distributed.rank()
-    if number == 0:
-        join_journals(journal, with_faults=False)
-    distributed.barrier()
-    done, listed = {name for _, name, _ in journal_rows(journal)}, set()
-    distributed.barrier()  # all have read the journal before it grows
-    if done:
-        print(f"going on: {len(done)} pictures are scored")
-
-    def left() -> Iterator[Source]:
-        """Each picture once, and none that is done."""
-        for source in sources:
-            if (name := key(source.path, source.stamp)) in listed:
-                left_out(source.path, "named twice")
-                bar.update(1 if total else 0)
-                continue
-            listed.add(name)
-            if name in done:
-                done.discard(name)
-                bar.update()
-            elif name % distributed.world() == number:
-                yield source
-
-    journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
-    with open(journal, "a", encoding="ascii") as file, tqdm(None, "ranking", total, disable=None) as bar:
-        for batch in rows(left()):
-            file.writelines(json.dumps(row) + "\n" for row in batch)
-            file.flush()
-            bar.update(len(batch) * distributed.world())
-    return listed
-
-
 # --- the table ------------------------------------------------------------------------------------------------------
 class Ranks(NamedTuple):
     """The rows of a journal in the order of their scores, read when they are needed."""
@@ -221,13 +143,6 @@ class Ranks(NamedTuple):
                     *(box or [None] * 4),
                     Source(path, *place, stamp),
                 ]
-
-
-@contextlib.contextmanager
-def open_lines(journal: Path) -> Iterator[Callable[[int], list]]:
-    """A function that gives the journal's row at an offset."""
-    with open(journal, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as lines:
-        yield lambda offset: json.loads(lines[offset : lines.find(b"\n", offset)])
 
 
 def in_order(journal: Path, offsets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -269,10 +184,10 @@ def rank(
     return Ranks(journal, offsets[order], scores[order], against), truncated
 
 
-def write_table(ranks: Ranks, output: Path, temperature: float | None) -> None:
+def write_table(ranks: Ranks, output: Path, format: str, temperature: float | None) -> None:
     """COLUMNS, and p_above_median: the chance to beat a random training picture, empty without a temperature."""
-    chances = itertools.repeat("") if temperature is None else chances_of(ranks, temperature)
-    with rows_written(output, [*COLUMNS, "p_above_median"]) as write:
+    chances = itertools.repeat(None) if temperature is None else chances_of(ranks, temperature)
+    with rows_to(output, [*COLUMNS, "p_above_median"], format) as write:
         for row, chance in zip(ranks.rows(), chances, strict=False):
             write([*row[:-1], chance])
 
@@ -326,14 +241,25 @@ def print_ends(ranks: Ranks, against: str) -> None:
             print(f"  {percentile:5.1f}  {path!r}"[:160])
 
 
+def copy_top(ranks: Ranks, n: int, folder: str) -> None:
+    """Copies of the n most viral pictures in `folder`, and a line for each that cannot be copied."""
+    faults = copy_best((row[-1] for row in ranks.rows(0, n)), n, folder)
+    for path, reason in faults[:5]:
+        print(f"not copied: {path!r}: {reason}")
+    count = min(n, len(ranks.scores)) - len(faults)
+    print(f"{count} of the most viral pictures copied → {folder}" + f" ({len(faults)} could not be)" * bool(faults))
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
     parser.add_argument("--features", metavar="FILE.npz", help="instead: features, for a ranker trained on such")
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
-    parser.add_argument("--output", default="ranks.csv", help="the table (default %(default)s)")
+    parser.add_argument("--output", metavar="FILE", help="the table (default ranks.csv, or as --format is)")
+    add_format(parser.add_argument)
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
+    parser.add_argument("--copy_top", nargs=2, metavar=("N", "FOLDER"), help="copy the N most viral into a new folder")
     parser.add_argument("--left_out", metavar="FILE", help="write the path of each file that is not ranked, and why")
     parser.add_argument("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     parser.add_argument("--device", default="auto")
@@ -346,19 +272,30 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         parser.error("what is to be ranked: SOURCE, or --features FILE.npz")
     if args.features and args.page:
         parser.error("--page needs pictures, and --features has none")
+    if args.copy_top:
+        if args.features:
+            parser.error("--copy_top needs pictures, and --features has none")
+        try:
+            args.copy_top[0] = at_least(1)(args.copy_top[0])
+        except (ValueError, argparse.ArgumentTypeError):
+            parser.error(f"--copy_top {args.copy_top[0]}: N is a whole number from 1")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
+    output, format = named(args.output, args.format, "ranks")
+    args.output, args.format = str(output), format
     if args.features:
         print_configuration(args, "rank features")
-        feature_training.rank_features(args.features, args.check_point, args.output)
+        feature_training.rank_features(args.features, args.check_point, output, format)
         return
-    output = Path(args.output)
     unreadable = next_to(output, ".unreadable.csv")
     outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}
-    check_outputs(outputs | {"--left_out": args.left_out}, [args.source, args.check_point])
+    outputs["--left_out"] = args.left_out
+    check_outputs(outputs, [args.source, args.check_point])
+    if args.copy_top and distributed.rank() == 0:
+        check_folder(args.copy_top[1], [args.source], outputs.values())
     distributed.join(args.device)
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
@@ -390,11 +327,13 @@ def main() -> None:
             journal.unlink()
             raise UserError(f"none of the {len(listed)} pictures of {args.source} can be read (see {unreadable})")
         temperature = state.get("temperature")
-        write_table(ranks, output, None if train_scores is None else temperature)
+        write_table(ranks, output, format, None if train_scores is None else temperature)
         against = "pictures ranked here" if train_scores is None else "training pictures"
         print_ends(ranks, against)
         if args.page:
             write_page(ranks, args.page, against, args.num_workers, args.max_pixels, temperature)
+        if args.copy_top:
+            copy_top(ranks, *args.copy_top)
         journal.unlink()
     if truncated:
         print(f"{truncated} of the pictures ranked are truncated at their end; their pixels are whole")

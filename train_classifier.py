@@ -39,6 +39,7 @@ from decoding.decoder import MAX_PIXELS
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
 from precision import Precision, lay_out, usual
+from table_files import add_format, named
 from training_data import ClassificationData, load_classification, weights_of_classes
 from utils import (
     at_least,
@@ -389,7 +390,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
     flag("--predict", nargs="?", const="", metavar="SOURCE",
          help="label the pictures of a folder, tar or list, or --features, by --check_point")  # fmt: skip
-    flag("--output", default="labels.csv", metavar="FILE.csv", help="what --predict writes (default %(default)s)")
+    flag("--output", metavar="FILE", help="what --predict writes (default labels.csv, or as --format is)")
+    add_format(flag)
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
     if args.predict is None:
@@ -407,17 +409,20 @@ def main() -> None:
     if args.features and args.predict is None:
         feature_training.run(feature_training.train_classifier, args.seeds, vars(args))
         return
+    if args.predict is not None:
+        output, format = named(args.output, args.format, "labels")
+        args.output, args.format = str(output), format
     print_configuration(args, "subreddit classifier")
     if args.predict is not None:
         if rank() == 0 and args.features:
-            feature_training.label_features(args.features, args.check_point, args.output)
+            feature_training.label_features(args.features, args.check_point, output, format)
         elif rank() == 0:
             machine = {"device": args.device, "num_workers": args.num_workers, "amp": args.amp}
             machine |= {"deterministic": args.deterministic}
-            limits = {"max_pixels": args.max_pixels, "left_out": args.left_out}
-            label_images.label_pictures(args.predict, args.check_point, args.output, **machine, **limits)
+            limits = {"max_pixels": args.max_pixels, "left_out": args.left_out, "format": format}
+            label_images.label_pictures(args.predict, args.check_point, output, **machine, **limits)
         return
-    own = ("seeds", "predict", "output", "features")
+    own = ("seeds", "predict", "output", "format", "features")
     settings = {name: value for name, value in vars(args).items() if name not in own}
     if args.seeds or args.folds > 1:
         training.train_many(train, args.seeds, **settings)

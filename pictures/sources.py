@@ -1,8 +1,9 @@
 """The pictures of a folder, a tar, a list or a data set, and decoding them ahead of whoever uses them.
 
 A tar is read where it lies, as img2dataset writes them (00000.tar with KEY.jpg, KEY.txt, KEY.json); a picture in one is
-called 00000.tar/KEY.jpg. A list is a text file of a path a line, or a CSV file with a column `path`; its paths are from
-where the command runs, or from where the list lies. What is no picture, or hidden, is left out, and told.
+called 00000.tar/KEY.jpg. A list is a text file of a path a line, or a table (CSV, JSON lines, Parquet) with a column
+`path`; its paths are from where the command runs, or from where the list lies. What is no picture, or hidden, is left
+out, and told.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from PIL import Image
 from decoding.containers import kind_of, name_of
 from decoding.decoder import MAX_BYTES, MAX_PIXELS, UnusablePicture, decode, note
 from pictures import tars
+from table_files import format_of, paths_in
 from transforms import to_square
 from utils import UserError
 
@@ -114,7 +116,7 @@ def _sources(source: str, left_out: Tell, tars_too: bool = True) -> Iterator[Sou
         raise UserError(f"{source} is neither a folder nor a file")
     if kind := _archive(_head(source)):
         raise UserError(f"{source} is an archive ({kind}): unpack it, or make a .tar without compression")
-    names = _table(source) if _suffix(source) == ".csv" else _lines(source)
+    names = _table(source) if _suffix(source) == ".csv" else _names(source)
     places = (_found(name, source) for name in names)
     return itertools.chain.from_iterable(_in_path(place, left_out, tars_too) for place in places)
 
@@ -151,6 +153,10 @@ def _no_file(path: str) -> str:
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
+def _names(path: str) -> Iterator[str]:
+    return _lines(path) if format_of(path) == "csv" else paths_in(path)
+
+
 def _lines(path: str) -> Iterator[str]:
     """The lines of a text list, whatever bytes the names are made of; empty ones are left out.
 
@@ -322,21 +328,31 @@ def _head_of(file: io.BufferedReader, member: tars.Member) -> Callable[[], bytes
 # --- decoding, ahead of the network ---------------------------------------------------------------------------------
 def read(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture. Raises UnusablePicture with the reason."""
+    if source.size < 0 and not source.fault:
+        return decode(source.file, max_pixels)
+    return decode(io.BytesIO(content(source)), max_pixels)
+
+
+def content(source: Source, as_scored: bool = False) -> bytes:
+    """A picture's file, byte for byte. Raises UnusablePicture with the reason.
+
+    `as_scored`: also where the file has been written or replaced since the source was listed.
+    """
     if source.fault:
         raise UnusablePicture(source.fault)
-    if source.size < 0:
-        return decode(source.file, max_pixels)
+    if as_scored and source.stamp and _stamp(source.file) != source.stamp:
+        raise UnusablePicture("written or replaced since it was scored")
     if source.size > MAX_BYTES:
         raise UnusablePicture(f"{source.size:,} bytes are more than {MAX_BYTES:,}", too_large=True)
     try:
         with open(source.file, "rb") as file:
             file.seek(source.offset)
-            content = file.read(source.size)
+            found = file.read(source.size)
     except OSError as error:
         raise UnusablePicture(f"cannot be read: {error.strerror}") from error
-    if len(content) < source.size:
+    if len(found) < source.size:
         raise UnusablePicture("broken: the tar ends in it")
-    return decode(io.BytesIO(content), max_pixels)
+    return found
 
 
 class Decoded(NamedTuple):

@@ -57,6 +57,27 @@ def sample(tmp_path_factory) -> Path:
     return folder
 
 
+SIZE = 64  # pixels of what the untrained ranker sees
+TRAIN_SCORES = [place / 10 - 1 for place in range(21)]  # of the pictures that it never saw
+
+
+@pytest.fixture(scope="session")
+def ranker(tmp_path_factory) -> Path:
+    """A checkpoint as train_siamese.py leaves it, of a ranker that is not trained. Read only."""
+    import torch
+
+    import transforms
+    from siamese_net import SiameseNet
+
+    torch.manual_seed(0)
+    config = {"model_name": "alexnet", "model_type": 1, "weights": "none", "recipe": "modern", "image_size": SIZE}
+    state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE)}
+    state |= {"model": SiameseNet(**config).state_dict(), "train_scores": torch.tensor(TRAIN_SCORES)}
+    path = tmp_path_factory.mktemp("ranker") / "best.pt"
+    utils.save_checkpoint(path, state | {"temperature": 0.5})
+    return path
+
+
 @pytest.fixture
 def copied(sample, tmp_path):
     """A sample of one's own to spoil."""

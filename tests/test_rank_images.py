@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import run, run_here
+from conftest import SIZE, TRAIN_SCORES, run, run_here
 from PIL import Image
 
 import rank_images
@@ -33,21 +33,12 @@ from pictures import sources
 from siamese_net import SiameseNet, boxes
 from utils import UserError, save_checkpoint
 
-SIZE = 64
 loaded = functools.cache(siamese_net.from_checkpoint)  # to make AlexNet takes longer than to rank nine pictures
-TRAIN_SCORES = torch.linspace(-1, 1, 21)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    """A ranker as train_siamese.py leaves it, untrained."""
-    torch.manual_seed(0)
-    config = {"model_name": "alexnet", "model_type": 1, "weights": "none", "recipe": "modern", "image_size": SIZE}
-    model = SiameseNet(**config)
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    state = {"kind": "siamese", "config": config, "transform": transforms.describe(SIZE), "model": model.state_dict()}
-    save_checkpoint(path, state | {"train_scores": TRAIN_SCORES, "temperature": 0.5})
-    return path
+@pytest.fixture
+def checkpoint(ranker) -> Path:
+    return ranker
 
 
 @pytest.fixture
@@ -112,9 +103,9 @@ def test_the_table_is_what_scoring_one_by_one_gives(checkpoint, folder, rank):
         assert row.score == pytest.approx(score.item(), abs=1e-4)
         box = boxes(window, torch.tensor([picture.size]))[0]
         assert [row.x, row.y, row.w, row.h] == pytest.approx(box.tolist(), abs=0.1)
-        lower = (score.item() > TRAIN_SCORES).float().mean().item() * 100
+        lower = (score.item() > torch.tensor(TRAIN_SCORES)).float().mean().item() * 100
         assert row.percentile == pytest.approx(lower, abs=0.06)
-        chance = torch.sigmoid((score.double() - TRAIN_SCORES.double()) / 0.5).mean().item()
+        chance = torch.sigmoid((score.double() - torch.tensor(TRAIN_SCORES).double()) / 0.5).mean().item()
         assert row.p_above_median == pytest.approx(chance, abs=1e-3)
 
 

@@ -1,0 +1,102 @@
+"""What a ranking has scored, kept as it goes, so that a killed run goes on: a JSON line a picture, as any name fits."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+import distributed
+from pictures.left_out import LeftOut
+from pictures.sources import Source
+from utils import written_whole
+
+
+def key(path: str, stamp: str) -> int:
+    """64 bits for a path and the file that stood there: two of a million have the same with a chance of 3 in 100
+    million."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(f"{path}\0{stamp}"), digest_size=8).digest(), "little")
+
+
+def journal_rows(journal: Path) -> Iterator[tuple[int, int, list]]:
+    """(offset in bytes, key, row) of each whole line; a line torn by a kill is not one."""
+    offset = 0
+    with open(journal, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                row = json.loads(line)
+                yield offset, key(row[0], str(row[-1])), row
+            offset += len(line)
+
+
+def other_journals(journal: Path) -> list[Path]:
+    """Those of the other processes, also of a killed run that had more of them."""
+    return sorted(journal.parent.glob(f"{glob.escape(journal.stem)}.*.part"))
+
+
+def join_journals(journal: Path, with_faults: bool) -> None:
+    """One journal of all processes' whole lines; after a kill in between a row stands there twice and counts once.
+
+    Without faults where they are to be tried again: the picture, or who reads it, may have been mended.
+    """
+    others = other_journals(journal)
+    with written_whole(journal) as beside, open(beside, "wb") as file:
+        for each in [journal, *others]:
+            with open(each, "rb") if each.exists() else contextlib.nullcontext([]) as lines:
+                whole = (line for line in lines if line.endswith(b"\n"))
+                file.writelines(line for line in whole if with_faults or json.loads(line)[1] is not None)
+    for each in others:
+        each.unlink()
+
+
+def fill_journal(
+    journal: Path, sources: Iterable[Source], rows: Callable, total: int | None, left_out: LeftOut
+) -> set[int]:
+    """Append the rows that `rows(sources)` makes of the pictures that the journal lacks. Returns the keys of all.
+
+    Of several processes each has a journal of its own, and makes the rows of its share of the keys.
+    """
+    number = distributed.rank()
+    if number == 0:
+        join_journals(journal, with_faults=False)
+    distributed.barrier()
+    done, listed = {name for _, name, _ in journal_rows(journal)}, set()
+    distributed.barrier()  # all have read the journal before it grows
+    if done:
+        print(f"going on: {len(done)} pictures are scored")
+
+    def left() -> Iterator[Source]:
+        """Each picture once, and none that is done."""
+        for source in sources:
+            if (name := key(source.path, source.stamp)) in listed:
+                left_out(source.path, "named twice")
+                bar.update(1 if total else 0)
+                continue
+            listed.add(name)
+            if name in done:
+                done.discard(name)
+                bar.update()
+            elif name % distributed.world() == number:
+                yield source
+
+    journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
+    with open(journal, "a", encoding="ascii") as file, tqdm(None, "ranking", total, disable=None) as bar:
+        for batch in rows(left()):
+            file.writelines(json.dumps(row) + "\n" for row in batch)
+            file.flush()
+            bar.update(len(batch) * distributed.world())
+    return listed
+
+
+@contextlib.contextmanager
+def open_lines(journal: Path) -> Iterator[Callable[[int], list]]:
+    """A function that gives the journal's row at an offset."""
+    with open(journal, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as lines:
+        yield lambda offset: json.loads(lines[offset : lines.find(b"\n", offset)])
