@@ -17,14 +17,14 @@ from decoding.decoder import MAX_PIXELS
 from device import autocast, select_device
 from locks import alone
 from pictures.left_out import UNREADABLE, LeftOut
-from pictures.sources import count_sources, decoded, list_sources
+from pictures.sources import Where, called, count_sources, decoded, list_sources, wheres
 from precision import for_scoring
 from table_files import rows_to
 from utils import UserError, check_outputs, next_to, write_csv
 
 
 def label_pictures(
-    source: str | Path,
+    source: Where,
     check_point: str | Path,
     output: str | Path,
     *,
@@ -42,7 +42,7 @@ def label_pictures(
     """
     unreadable_path = next_to(output, ".unreadable.csv")
     outputs = {"--output": output, "the table of unreadable pictures": unreadable_path, "--left_out": left_out}
-    check_outputs(outputs, [source, check_point])
+    check_outputs(outputs, [*wheres(source), check_point])
     device = select_device(device)
     model, state = from_checkpoint(check_point)
     model.to(device)
@@ -64,7 +64,9 @@ def label_pictures(
                 waiting = []
         rows += label_batch(model, waiting, state["classes"], amp) if waiting else []
         if not rows:
-            raise UserError(f"none of the {len(unreadable)} pictures of {source} can be read: {unreadable[0][1]}")
+            raise UserError(
+                f"none of the {len(unreadable)} pictures of {called(source)} can be read: {unreadable[0][1]}"
+            )
         with rows_to(output, ["path", "label", "probability"], format) as write:
             for row in rows:
                 write(row)

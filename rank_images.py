@@ -1,17 +1,17 @@
 """Rank anyone's pictures with a trained ranker: a table, and a page to look at.
 
-    python rank_images.py SOURCE --check_point outputs/siamese/best.pt --output ranks.csv [--page ranks.html]
+    python rank_images.py SOURCE… --check_point outputs/siamese/best.pt --output ranks.csv [--page ranks.html]
                           [--format csv|jsonl|parquet] [--copy_top 20 best]
 
-SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line (or a CSV file with a column
-`path`), or a picture; pictures/sources.py says what is read. The table holds path, score, percentile (0 to 100: the
-share of the ranker's training pictures that score lower) the window x, y, w, h in pixels (empty for a ranker
-without one) and p_above_median (the chance, 0 to 1, to be more viral than a random training picture), the most viral
-first; it is CSV, JSON lines or Parquet. Pictures that cannot be read are listed beside it with the reason; --left_out
-lists all files that are not ranked. --copy_top copies the most viral into a new folder, named by rank: 001_name.jpg.
-What has been scored is kept in a journal beside the table: killed and started again, the command goes on, and scores
-anew what has been replaced. `torchrun --nproc_per_node N rank_images.py …` shares the
-pictures out among N processes. Memory stays at some 300 bytes a picture.
+SOURCE is a folder of pictures, an archive of them (.tar, .tar.gz, .zip), a text file that names one of these a line (or
+a table with a column `path`), an address (http, https) of a picture, an archive or a list, or a picture; there may be
+several. The table holds path, score, percentile (0 to 100: the share of the ranker's training pictures that score
+lower), the window x, y, w, h in pixels (empty for a ranker without one) and p_above_median (the chance, 0 to 1, to be
+more viral than a random training picture), the most viral first; it is CSV, JSON lines or Parquet. Pictures that cannot
+be read are listed beside it with the reason; --left_out lists all files that are not ranked. --copy_top copies the most
+viral into a new folder, named by rank: 001_name.jpg. What has been scored is kept in a journal beside the table: killed
+and started again, the command goes on, and scores anew what has been replaced. `torchrun --nproc_per_node N
+rank_images.py …` shares the pictures out among N processes. Memory stays at some 300 bytes a picture.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from locks import alone
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
 from pictures.left_out import UNREADABLE, LeftOut
-from pictures.sources import Decoded, Source, count_sources, decoded, list_sources, read
+from pictures.sources import Decoded, Source, called, count_sources, decoded, list_sources, read
 from precision import for_scoring
 from ranking.best import check_folder, copy_best
 from ranking.journal import fill_journal, join_journals, journal_rows, open_lines
@@ -253,7 +253,7 @@ def copy_top(ranks: Ranks, n: int, folder: str) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="a folder, a tar, a list of paths, or a picture")
+    parser.add_argument("source", nargs="*", metavar="SOURCE", help="folder, archive, list, address or picture")
     parser.add_argument("--features", metavar="FILE.npz", help="instead: features, for a ranker trained on such")
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
     parser.add_argument("--output", metavar="FILE", help="the table (default ranks.csv, or as --format is)")
@@ -293,9 +293,9 @@ def main() -> None:
     unreadable = next_to(output, ".unreadable.csv")
     outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}
     outputs["--left_out"] = args.left_out
-    check_outputs(outputs, [args.source, args.check_point])
+    check_outputs(outputs, [*args.source, args.check_point])
     if args.copy_top and distributed.rank() == 0:
-        check_folder(args.copy_top[1], [args.source], outputs.values())
+        check_folder(args.copy_top[1], args.source, outputs.values())
     distributed.join(args.device)
     print_configuration(args, "rank pictures")
     device = select_device(args.device)
@@ -325,7 +325,9 @@ def main() -> None:
         print_faults(unreadable, left_out.counts[UNREADABLE])
         if not len(ranks.scores):
             journal.unlink()
-            raise UserError(f"none of the {len(listed)} pictures of {args.source} can be read (see {unreadable})")
+            raise UserError(
+                f"none of the {len(listed)} pictures of {called(args.source)} can be read (see {unreadable})"
+            )
         temperature = state.get("temperature")
         write_table(ranks, output, format, None if train_scores is None else temperature)
         against = "pictures ranked here" if train_scores is None else "training pictures"

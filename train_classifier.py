@@ -1,7 +1,7 @@
 """Train a classifier: which subreddit is this picture from?
 
     python train_classifier.py --data_path data/sample --weights none --image_size 128 --save_dir outputs/classifier
-    python train_classifier.py --check_point outputs/classifier/best.pt --predict FOLDER --output labels.csv
+    python train_classifier.py --check_point outputs/classifier/best.pt --predict SOURCE… --output labels.csv
 
 On 600 pictures of 128 pixels a run takes some minutes on two cores. Written into --save_dir: config.json,
 environment.json, metrics.csv (a row an epoch), last.pt and best.pt (chosen on validation), results.json (the test
@@ -388,8 +388,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     training.add_several_runs(parser)
     flag = parser.add_argument
     flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
-    flag("--predict", nargs="?", const="", metavar="SOURCE",
-         help="label the pictures of a folder, tar or list, or --features, by --check_point")  # fmt: skip
+    flag("--predict", nargs="*", metavar="SOURCE",
+         help="label pictures (folders, archives, lists, addresses), or --features, by --check_point")  # fmt: skip
     flag("--output", metavar="FILE", help="what --predict writes (default labels.csv, or as --format is)")
     add_format(flag)
     parser.set_defaults(**training.defaults_of(train))

@@ -1,33 +1,30 @@
-"""The pictures of a folder, a tar, a list or a data set, and decoding them ahead of whoever uses them.
+"""The pictures of folders, archives, lists, addresses or a data set, and decoding them ahead of whoever uses them.
 
-A tar is read where it lies, as img2dataset writes them (00000.tar with KEY.jpg, KEY.txt, KEY.json); a picture in one is
-called 00000.tar/KEY.jpg. A list is a text file of a path a line, or a table (CSV, JSON lines, Parquet) with a column
-`path`; its paths are from where the command runs, or from where the list lies. What is no picture, or hidden, is left
-out, and told.
+An archive (.tar, .tar.gz, .zip) is read where it lies; a picture in one, as img2dataset writes them, is called
+00000.tar/KEY.jpg. What is at an address (http, https) is fetched once, and kept as long as the process runs. What a
+list is, lists.py says. What is no picture, or hidden, is left out, and told.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import io
 import itertools
 import os
 import stat
-import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 from PIL import Image
 
 from decoding.containers import kind_of, name_of
 from decoding.decoder import MAX_BYTES, MAX_PIXELS, UnusablePicture, decode, note
-from pictures import tars
-from table_files import format_of, paths_in
+from pictures import archives, tars
+from pictures.lists import found_at, is_address, names_in
 from transforms import to_square
 from utils import UserError
 
@@ -39,16 +36,19 @@ PICTURE_SUFFIXES = {
 _TEXTS = {*".txt .json .jsonl .csv .tsv .xml .md .html .log .npy .npz .parquet .pt .py".split()}  # never opened
 _UNFINISHED = {*".part .tmp .crdownload .download".split()}
 _RAW = {*".dng .nef .cr2 .cr3 .arw .orf .rw2 .raf .pef .srw".split()}  # TIFFs, of which the first page is a thumbnail
-_ARCHIVES = {
+_COMPRESSED = {
     **{b"\x1f\x8b": "gzip", b"PK\3\4": "zip", b"BZh": "bzip2"},
-    **{b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"},
+    **{b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"(\xb5/\xfd": "zstd"},
 }
+_ARCHIVES = (".tar", ".zip", ".tgz", ".tar.gz")  # in folders: other zips are documents or programs
+_LISTS = (".txt", ".csv", ".jsonl", ".parquet")  # at an address
 _THUMBNAILS = {"__MACOSX", "@eaDir"}  # macOS's and Synology's
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet runs
 AHEAD = 128  # pictures that are decoded before they are asked for
 CHUNK = 8  # pictures that a thread decodes before it looks for more
 
 Tell = Callable[[str, str], None]  # told the path of what is left out, and why
+Where = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]  # a source, or several
 
 
 class Source(NamedTuple):
@@ -76,58 +76,81 @@ def of_data_set(data_path: str | Path, img_ids: Iterable[int]) -> Iterator[Sourc
 
 
 # --- where the pictures are -----------------------------------------------------------------------------------------
-def list_sources(source: str | Path, left_out: Tell = lambda path, reason: None) -> Iterator[Source]:
-    """The pictures of a folder, a tar, a list of any of these, or one picture; none is held longer than needed.
+def list_sources(source: Where, left_out: Tell = lambda path, reason: None) -> Iterator[Source]:
+    """The pictures of a folder, an archive, a list of any of these, an address or one picture, or of several such; none
+    is held longer than needed.
 
     Raises UserError where there is none.
     """
-    sources = _sources(os.fspath(source), left_out)
-    if (first := next(sources, None)) is None:
+    each = [(where, _sources(where, left_out)) for where in wheres(source)]  # now: tells what is no source at all
+    found = itertools.chain.from_iterable(
+        _telling(sources, where, left_out) if len(each) > 1 else sources for where, sources in each
+    )
+    if (first := next(found, None)) is None:
         kinds = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, HEIC"
-        raise UserError(f"{source} holds no pictures ({kinds}, or .tar of them)")
-    return itertools.chain([first], sources)
+        raise UserError(f"{called(source)} holds no pictures ({kinds}, or .tar, .tar.gz or .zip of them)")
+    return itertools.chain([first], found)
+
+
+def called(source: Where) -> str:
+    """What a message calls one source, or several."""
+    first, *others = wheres(source)
+    return first if not others else f"{first} and {len(others)} more"
 
 
 def of_upload(path: str, name: str, left_out: Tell = lambda path, reason: None) -> Iterator[Source]:
-    """A stranger's picture, or those of a tar, called by `name`. No list is followed: it could name any file here."""
-    sources = _in_tar(path, left_out) if _is_tar(path) else [_file(path)]
+    """A stranger's picture, or those of a tar, called by `name`. No list is followed: it could name any file here. And
+    nothing compressed is opened, for it may hold a thousand times as much as was sent."""
+    sources = _in_archive(path, "tar", left_out) if _archive_kind(path) == "tar" else [_file(path)]
     return (each._replace(path=name + each.path[len(path) :]) for each in sources)
 
 
-def count_sources(source: str | Path) -> int | None:
-    """How many pictures there are, for a bar; None where it takes reading tars to know."""
-    count = 0
-    for each in _sources(os.fspath(source), lambda path, reason: None, tars_too=False):
-        if each.fault == _TAR:
-            return None
-        count += 1
-    return count
+def count_sources(source: Where) -> int:
+    """How many pictures there are, for a bar."""
+    return sum(1 for where in wheres(source) for _ in _sources(where, lambda path, reason: None))
 
 
-_TAR = "a tar"  # the fault of one that is not read, for it need not be
+def wheres(source: Where) -> list[str]:
+    """Each source as text. Raises UserError where one is not there."""
+    places = [os.fspath(source)] if isinstance(source, (str, os.PathLike)) else list(map(os.fspath, source))
+    for where in places:
+        if not is_address(where) and not os.path.exists(where):
+            raise UserError(f"{where} does not exist")
+    return places
 
 
-def _sources(source: str, left_out: Tell, tars_too: bool = True) -> Iterator[Source]:
-    if not os.path.exists(source):
-        raise UserError(f"{source} does not exist")
-    if os.path.isdir(source) or _is_picture(source) or _is_tar(source):
-        return _in_path(source, left_out, tars_too)
+def _telling(sources: Iterator[Source], where: str, left_out: Tell) -> Iterator[Source]:
+    """The same, and a word where there are none."""
+    if (first := next(sources, None)) is None:
+        left_out(where, "holds no pictures")
+    else:
+        yield first
+        yield from sources
+
+
+def _sources(source: str, left_out: Tell) -> Iterator[Source]:
+    if is_address(source):
+        return _at_address(source, left_out)
+    if os.path.isdir(source) or _is_picture(source) or _archive_kind(source):
+        return _in_path(source, left_out)
     if _no_file(source):
         raise UserError(f"{source} is neither a folder nor a file")
-    if kind := _archive(_head(source)):
-        raise UserError(f"{source} is an archive ({kind}): unpack it, or make a .tar without compression")
-    names = _table(source) if _suffix(source) == ".csv" else _names(source)
-    places = (_found(name, source) for name in names)
-    return itertools.chain.from_iterable(_in_path(place, left_out, tars_too) for place in places)
+    if kind := _compressed(_head(source)):
+        raise UserError(f"{source} is an archive ({kind}): unpack it, or make a .tar, .tar.gz or .zip of it")
+    places = (found_at(name, source) for name in names_in(source))
+    return itertools.chain.from_iterable(_in_path(place, left_out) for place in places)
 
 
-def _in_path(path: str, left_out: Tell, tars_too: bool) -> Iterator[Source]:
+def _in_path(path: str, left_out: Tell) -> Iterator[Source]:
+    if is_address(path):
+        yield from _at_address(path, left_out)
+        return
     if path.startswith(_FORMULA):
         path = os.path.join(".", path)  # the same file, and no formula in a table of paths
     if os.path.isdir(path):
-        yield from _in_folder(path, left_out, tars_too)
-    elif _is_tar(path):
-        yield from _in_tar(path, left_out) if tars_too else [Source(path, path, fault=_TAR)]
+        yield from _in_folder(path, left_out)
+    elif kind := _archive_kind(path):
+        yield from _in_archive(path, kind, left_out)
     else:
         yield _file(path)
 
@@ -152,62 +175,8 @@ def _no_file(path: str) -> str:
         return "no such file"
 
 
-# --- lists ----------------------------------------------------------------------------------------------------------
-def _names(path: str) -> Iterator[str]:
-    return _lines(path) if format_of(path) == "csv" else paths_in(path)
-
-
-def _lines(path: str) -> Iterator[str]:
-    """The lines of a text list, whatever bytes the names are made of; empty ones are left out.
-
-    A byte order mark is obeyed: Windows' editor writes one, and its shell writes UTF-16.
-    """
-    with open(path, "rb") as file:
-        start = file.read(4096)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            yield from _utf16_lines(path)
-            return
-        if b"\0" in start:
-            raise UserError(f"{path} is neither a folder, a tar, a picture nor a text list of them")
-        file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
-        for line in file:
-            if (name := os.fsdecode(line.rstrip(b"\r\n"))).strip():
-                yield name
-
-
-def _utf16_lines(path: str) -> Iterator[str]:
-    try:
-        with open(path, encoding="utf-16") as file:
-            yield from (name for line in file if (name := line.rstrip("\r\n")).strip())
-    except UnicodeError as error:
-        raise UserError(f"{path} begins as a list in UTF-16 and is none: {error}") from error
-
-
-def _table(path: str) -> Iterator[str]:
-    """The column `path` of a CSV file, as our own tables have it; of one without, the lines, as of any list."""
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        try:
-            rows = csv.DictReader(file)
-            if "path" in (rows.fieldnames or []):
-                yield from (row["path"] for row in rows if row["path"])
-                return
-        except csv.Error as error:
-            raise UserError(f"{path} cannot be read as CSV: {error}") from error
-    yield from _lines(path)
-
-
-def _found(name: str, listed_in: str) -> str:
-    """Where a list's name leads: as it stands, without blanks or quotes around it, or from where the list lies."""
-    bare = name.strip()
-    for each in (name, bare, bare.strip("\"'")):
-        for place in (each, os.path.join(os.path.dirname(listed_in), each)):
-            if os.path.lexists(place):
-                return place
-    return bare
-
-
 # --- folders --------------------------------------------------------------------------------------------------------
-def _in_folder(folder: str, left_out: Tell, tars_too: bool) -> Iterator[Source]:
+def _in_folder(folder: str, left_out: Tell) -> Iterator[Source]:
     """By name, files before folders; links are followed, but into no folder twice."""
     waiting, known = [folder], set()
     while waiting:
@@ -232,8 +201,8 @@ def _in_folder(folder: str, left_out: Tell, tars_too: bool) -> Iterator[Source]:
                 folders.append((entry.is_symlink(), path))
             elif reason := _no_file(path):
                 left_out(path, "a link to what is not there" if entry.is_symlink() else reason)
-            elif suffix == ".tar":
-                yield from _in_path(path, left_out, tars_too)
+            elif entry.name.lower().endswith(_ARCHIVES) and _archive_kind(path):
+                yield from _in_path(path, left_out)
             elif suffix in PICTURE_SUFFIXES or not (reason := _no_picture(path, lambda path=path: _head(path))):
                 yield _file(path)
             else:
@@ -261,7 +230,7 @@ def _no_picture(name: str, head: Callable[[], bytes]) -> str:
     start = head()
     if kind_of(start):
         return ""
-    if kind := _archive(start):
+    if kind := _compressed(start):
         return f"an archive ({kind}), to be unpacked first"
     return name_of(start) or f"no picture ({suffix or 'without a suffix'})"
 
@@ -274,13 +243,16 @@ def _is_picture(path: str) -> bool:
     return _suffix(path) in PICTURE_SUFFIXES or bool(kind_of(_head(path)))
 
 
-def _is_tar(path: str) -> bool:
+def _archive_kind(path: str) -> str:
+    """'tar', 'tar.gz' or 'zip' of an archive that is read, else ''; a file that is called .tar is taken for one."""
     suffix = _suffix(path)
-    return suffix == ".tar" or (suffix not in PICTURE_SUFFIXES and _head(path, 262)[257:] == b"ustar")
+    if suffix in PICTURE_SUFFIXES:
+        return ""
+    return archives.kind(path, _head(path, 262)) or ("tar" if suffix == ".tar" else "")
 
 
-def _archive(start: bytes) -> str:
-    return next((kind for magic, kind in _ARCHIVES.items() if start.startswith(magic)), "")
+def _compressed(start: bytes) -> str:
+    return next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), "")
 
 
 def _head(path: str, n: int = 1024) -> bytes:
@@ -294,41 +266,83 @@ def _head(path: str, n: int = 1024) -> bytes:
         return b""
 
 
-# --- tars -----------------------------------------------------------------------------------------------------------
-def _in_tar(path: str, left_out: Tell) -> Iterator[Source]:
-    kind = _archive(_head(path))
-    if reason := _no_file(path) or kind and f"a compressed tar ({kind}), to be unpacked first":
-        yield Source(path, path, fault=reason)
+# --- archives -------------------------------------------------------------------------------------------------------
+def _in_archive(path: str, kind: str, left_out: Tell, name: str = "") -> Iterator[Source]:
+    """`name`: what the archive is called, where that is not its path."""
+    title, packed = name or path, _compressed(_head(path)) if kind == "tar" else ""
+    if reason := _no_file(path) or packed and f"a compressed tar ({packed}), to be unpacked first":
+        yield Source(title, title, fault=reason)
         return
-    stamp = _stamp(path)
+    stamp = "" if name else _stamp(path)
     try:
+        archive = archives.opened(path, kind)
+        later = lambda member: left_out(f"{title}/{member}", "replaced by a later member of its name")  # noqa: E731
+        for member in archive.members(later):
+            whole = f"{title}/{member.name}"
+            parts = [part for part in member.name.split("/") if part not in ("", ".", "..")]
+            if reason := next(filter(None, map(_hidden, parts)), member.fault):
+                left_out(whole, reason)
+            elif _suffix(whole) in PICTURE_SUFFIXES or not (reason := _no_picture(whole, _head_of(archive, member))):
+                yield Source(whole, title, member.offset, member.size, stamp)
+            else:
+                left_out(whole, reason)
+    except archives.BROKEN as error:  # what lies before the damage is used
+        yield Source(title, title, fault=f"broken {kind}: {error}")
+
+
+def _head_of(archive: archives.Archive, member: tars.Member) -> Callable[[], bytes]:
+    return lambda: archive.read(member.offset, min(member.size, 1024))
+
+
+# --- addresses ------------------------------------------------------------------------------------------------------
+def _at_address(url: str, left_out: Tell) -> Iterator[Source]:
+    """A picture, or those of an archive or a list, which the name in an address tells; a list on the web leads to
+    addresses alone, for it could name any file here."""
+    name = urlsplit(url).path.lower()
+    if not name.endswith((*_ARCHIVES, *_LISTS)):
+        yield Source(url, url)
+        return
+    try:
+        path = _fetched(url, large=True)
+    except UnusablePicture as fault:
+        yield Source(url, url, fault=str(fault))
+        return
+    if kind := _archive_kind(path):
+        yield from _in_archive(path, kind, left_out, url)
+    elif name.endswith(_LISTS):
+        for each in names_in(path, name):
+            yield from _at_address(urljoin(url, each.strip()), left_out)
+    else:
+        yield Source(url, url, fault="no archive that is read")
+
+
+def _fetched(url: str, large: bool = False) -> str:
+    """The file in which what is at an address is kept as long as this process runs. Raises UnusablePicture."""
+    from fetching.failures import Failure
+    from fetching.single import fetched  # with `requests`, which no other source needs
+
+    try:
+        return str(fetched().get(url, large))
+    except Failure as failure:
+        raise UnusablePicture(f"cannot be fetched: {failure.error} ({failure.status})") from failure
+
+
+def _picture_at(url: str) -> str:
+    """The same for a picture: a page in its place is told as such."""
+    from fetching.answers import no_picture
+
+    path = _fetched(url)
+    if not kind_of(_head(path)):
         with open(path, "rb") as file:
-            later = lambda name: left_out(f"{path}/{name}", "replaced by a later member of its name")  # noqa: E731
-            for member in tars.members(path, later):
-                name = f"{path}/{member.name}"
-                parts = [part for part in member.name.split("/") if part not in ("", ".", "..")]
-                if reason := next(filter(None, map(_hidden, parts)), member.fault):
-                    left_out(name, reason)
-                elif _suffix(name) in PICTURE_SUFFIXES or not (reason := _no_picture(name, _head_of(file, member))):
-                    yield Source(name, path, member.offset, member.size, stamp)
-                else:
-                    left_out(name, reason)
-    except (OSError, tarfile.TarError) as error:  # what lies before the damage is used
-        yield Source(path, path, fault=f"broken tar: {error}")
-
-
-def _head_of(file: io.BufferedReader, member: tars.Member) -> Callable[[], bytes]:
-    def head() -> bytes:
-        file.seek(member.offset)
-        return file.read(min(member.size, 1024))
-
-    return head
+            failure = no_picture(file.read(), name_of(_head(path)) or "no picture")
+        raise UnusablePicture(f"{failure.error} ({failure.status})")
+    return path
 
 
 # --- decoding, ahead of the network ---------------------------------------------------------------------------------
 def read(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture. Raises UnusablePicture with the reason."""
-    if source.size < 0 and not source.fault:
+    if source.size < 0 and not source.fault and not is_address(source.file):
         return decode(source.file, max_pixels)
     return decode(io.BytesIO(content(source)), max_pixels)
 
@@ -344,12 +358,16 @@ def content(source: Source, as_scored: bool = False) -> bytes:
         raise UnusablePicture("written or replaced since it was scored")
     if source.size > MAX_BYTES:
         raise UnusablePicture(f"{source.size:,} bytes are more than {MAX_BYTES:,}", too_large=True)
+    path = source.file
+    if is_address(path):
+        path = _picture_at(path) if source.size < 0 else _fetched(path, large=True)
     try:
-        with open(source.file, "rb") as file:
-            file.seek(source.offset)
-            found = file.read(source.size)
-    except OSError as error:
-        raise UnusablePicture(f"cannot be read: {error.strerror}") from error
+        if source.size < 0:
+            with open(path, "rb") as file:
+                return file.read()
+        found = archives.opened(path, _archive_kind(path)).read(source.offset, source.size)
+    except archives.BROKEN as error:
+        raise UnusablePicture(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(found) < source.size:
         raise UnusablePicture("broken: the tar ends in it")
     return found

@@ -24,14 +24,14 @@ class Member(NamedTuple):
     fault: str = ""
 
 
-def members(path: str, replaced: Callable[[str], None]) -> Iterator[Member]:
-    """The files of a tar, in their order; `replaced` is told the name of each that a later one takes the place of.
+def members(file: BinaryIO, replaced: Callable[[str], None]) -> Iterator[Member]:
+    """An open tar's files, in their order; `replaced` is told the name of each that a later one takes the place of.
 
     Raises tarfile.TarError or OSError behind the last whole member of a damaged tar.
     """
     found, links, damage = {}, {}, None
     try:
-        for member in _headers(path):
+        for member in _headers(file):
             if member.isreg():
                 if found.pop(member.name, None) is not None:
                     replaced(member.name)
@@ -48,7 +48,7 @@ def members(path: str, replaced: Callable[[str], None]) -> Iterator[Member]:
                 found[member.name] = Member(member.name, fault="a device or a pipe, which is never opened")
             elif member.type == b"M":
                 found[member.name] = Member(member.name, fault="the rest of a file that begins in another tar")
-    except (OSError, tarfile.TarError) as error:  # what lies before the damage is whole
+    except (OSError, EOFError, tarfile.TarError) as error:  # what lies before the damage is whole
         damage = error
     for name, member in found.items():
         yield _resolved(name, found, links) if name in links else member
@@ -56,20 +56,20 @@ def members(path: str, replaced: Callable[[str], None]) -> Iterator[Member]:
         raise damage
 
 
-def _headers(path: str) -> Iterator[tarfile.TarInfo]:
+def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """All of a file's members, also of the tars that follow behind the end of the first."""
-    with open(path, "rb") as file:
-        while True:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    tar.members = []  # else it keeps every member that it has passed
-                    yield member
-                end = tar.offset  # tarfile stops at a damaged header without a word
-            file.seek(end)
-            if file.read(BLOCK) != bytes(BLOCK):
-                raise tarfile.ReadError(f"no header and no end at byte {end:,}")
-            if not _to_next(file):
-                return
+    file.seek(0)
+    while True:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                tar.members = []  # else it keeps every member that it has passed
+                yield member
+            end = tar.offset  # tarfile stops at a damaged header without a word
+        file.seek(end)
+        if file.read(BLOCK) != bytes(BLOCK):
+            raise tarfile.ReadError(f"no header and no end at byte {end:,}")
+        if not _to_next(file):
+            return
 
 
 def _to_next(file: BinaryIO) -> bool:

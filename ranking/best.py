@@ -6,8 +6,10 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from decoding.decoder import UnusablePicture
+from pictures.lists import is_address
 from pictures.sources import Source, content
 from utils import UserError
 
@@ -55,6 +57,7 @@ def copy_best(sources: Iterable[Source], n: int, folder: str | Path) -> list[tup
 
 def name_of(path: str, before: str) -> str:
     """`before` and a picture's own name, with fewer letters in front of its suffix where the disk takes no more."""
+    path = urlsplit(path).path if is_address(path) else path
     stem, suffix = os.path.splitext(path.rstrip("/").rpartition("/")[2])
     if len(suffix) > 20:  # no suffix at all
         stem, suffix = stem + suffix, ""

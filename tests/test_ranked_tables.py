@@ -230,6 +230,8 @@ def test_nothing_half_copied_is_left(folder, tmp_path, monkeypatch):
         ("a." + "y" * 253, "001_a." + "y" * 249),
         ("ü" * 125 + ".jpg", "001_" + "ü" * 123 + ".jpg"),
         ("no suffix", "001_no suffix"),
+        ("https://example.org/a/b.jpg?size=large#top", "001_b.jpg"),
+        ("what?.jpg", "001_what?.jpg"),
     ],
 )
 def test_a_long_name_is_cut_in_front_of_its_suffix(path, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import os
@@ -106,8 +107,8 @@ def test_what_is_no_picture_is_told_with_its_kind(folder):
     (folder / "photo.nef").write_bytes(b"II*\0")
     (folder / "photo.jpg.part").write_bytes(jpeg())
     (folder / "more.tar.gz").write_bytes(gzip.compress(b"a tar"))
-    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
-        archive.writestr("a.jpg", jpeg())
+    with zipfile.ZipFile(folder / "text.docx", "w") as archive:
+        archive.writestr("word/media/a.jpg", jpeg())
     found, left_out = listed(folder)
     assert found == ["a.jpg", "b.png", "d.jpg", "in/c.webp"]
     assert left_out == {
@@ -118,7 +119,7 @@ def test_what_is_no_picture_is_told_with_its_kind(folder):
         "photo.nef": "a camera's raw picture (.nef)",
         "photo.jpg.part": "unfinished (.part)",
         "more.tar.gz": "an archive (gzip), to be unpacked first",
-        "more.zip": "an archive (zip), to be unpacked first",
+        "text.docx": "an archive (zip), to be unpacked first",
     }
 
 
@@ -236,7 +237,11 @@ def test_no_path_is_a_formula(folder, name, monkeypatch):
         ("binary", bytes(100), "neither a folder, a tar, a picture nor a text list"),
         ("utf16.txt", b"\xff\xfea", "UTF-16"),
         ("more.tar.gz", gzip.compress(b"a tar", mtime=0), r"an archive \(gzip\): unpack it"),
-        ("more.zip", b"PK\3\4" + bytes(40), r"an archive \(zip\): unpack it"),
+        (
+            "more.7z",
+            b"7z\xbc\xaf\x27\x1c" + bytes(40),
+            r"an archive \(7z\): unpack it, or make a \.tar",
+        ),
         ("empty.txt", b"\n\n", "holds no pictures"),
     ],
 )
@@ -333,12 +338,12 @@ def test_long_chains_of_links_and_names_that_climb_stay_in_the_tar(tmp_path, lay
     assert set(left_out.values()) == {"a link to what is not in the tar"}
 
 
-def test_a_tar_is_one_whatever_it_is_called_and_a_compressed_one_is_named(tmp_path):
+def test_a_tar_is_one_whatever_it_is_called_and_one_compressed_otherwise_is_named(tmp_path):
     tar = make_tar(tmp_path / "t.tar", ("0.jpg", jpeg()))
     shutil.copy(tar, tmp_path / "download")
     assert [each.path for each in list_sources(tmp_path / "download")] == [f"{tmp_path}/download/0.jpg"]
-    (tmp_path / "z.tar").write_bytes(gzip.compress(tar.read_bytes()))
-    assert next(list_sources(tmp_path / "z.tar")).fault == "a compressed tar (gzip), to be unpacked first"
+    (tmp_path / "z.tar").write_bytes(bz2.compress(tar.read_bytes()))
+    assert next(list_sources(tmp_path / "z.tar")).fault == "a compressed tar (bzip2), to be unpacked first"
 
 
 def test_of_a_damaged_tar_the_members_before_the_damage_are_had(tmp_path):
@@ -357,9 +362,13 @@ def test_an_upload_is_a_picture_or_a_tar_and_never_a_list(folder, tmp_path):
     (tmp_path / "list.txt").write_text(f"{folder / 'a.jpg'}\n")
     found = [*of_upload(str(folder / "a.jpg"), "mine.jpg"), *of_upload(str(tar), "<b>.tar")]
     assert [each.path for each in found] == ["mine.jpg", "<b>.tar/0.jpg"] and all(read(each) for each in found)
-    (source,) = of_upload(str(tmp_path / "list.txt"), "list.txt")
-    with pytest.raises(UnusablePicture, match="not a picture"):
-        read(source)
+    (tmp_path / "x.tgz").write_bytes(gzip.compress(tar.read_bytes()))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("0.jpg", jpeg())
+    for name in ("list.txt", "x.tgz", "x.zip"):
+        (source,) = of_upload(str(tmp_path / name), name)
+        with pytest.raises(UnusablePicture, match="not a picture"):
+            read(source)
 
 
 # --- what is left out -----------------------------------------------------------------------------------------------

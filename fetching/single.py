@@ -1,0 +1,97 @@
+"""One address by itself, fetched once and kept until the process ends: pictures, lists and archives by http(s).
+
+The same client, limits and failures as a download's: redirects are followed, what fails for now is tried again, a host
+is asked for a few things at a time, and one that does not answer is asked no more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+from fetching.addresses import Services, stands_in
+from fetching.bodies import read, save, uncompressed
+from fetching.failures import Failure, Redirect
+from fetching.hosts import Host, Limits, Task, parts_of
+from fetching.ledger import AGAIN, Ledger
+from fetching.request import Client
+from fetching.workers import MAX_HOPS, METADATA_BYTES, METADATA_SECONDS, Run, ask, back_off
+
+LIMITS = Limits(max_wait=60.0, retries=2)  # somebody waits
+
+
+class Fetched:
+    """What has been fetched so far, in a folder of its own, and how each address failed that could not be had."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="image-virality-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.limits, self.services = limits, Services()
+        ledger = Ledger(self.folder / "images")
+        self.run = Run(self.folder, ledger, Client(None, limits), limits, self.services)
+        self.lock, self.locks = threading.Lock(), defaultdict(threading.Lock)
+        self.turns: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(limits.per_host))
+        self.found: dict[str, Path | Failure] = {}
+
+    def get(self, url: str, large: bool = False) -> Path:
+        """The file that holds what is at an address; `large`: a list or an archive, for which more bytes and time are
+        allowed than for a picture. Raises Failure."""
+        with self.lock:
+            own = self.locks[url]
+        with own:
+            if url not in self.found:
+                try:
+                    path = self.folder / str(len(self.found))
+                    save(self._body(url, large), path)
+                    self.found[url] = path
+                except Failure as failure:
+                    self.found[url] = failure
+        if isinstance(found := self.found[url], Failure):
+            raise found
+        return found
+
+    def _body(self, url: str, large: bool) -> bytes:
+        task = Task(url, [("link", url)])
+        task.next_address()
+        while True:
+            with self.lock:
+                host = self.run.queue.host(task.url)
+                turn = self.turns[host.name]
+            try:
+                with turn:
+                    return self._ask(task, host, large)
+            except Redirect as redirect:
+                task.hops, task.url = task.hops + 1, str(redirect)
+                if parts_of(task.url).path.endswith("/removed.png"):
+                    raise Failure("placeholder", "redirected to removed.png") from redirect
+                if task.hops > MAX_HOPS:
+                    raise Failure("gone", f"more than {MAX_HOPS} redirects") from redirect
+            except Failure as failure:
+                too_long = (failure.wait or 0) > self.limits.max_wait
+                if failure.status not in AGAIN or host.closed or too_long or task.tries >= self.limits.retries:
+                    raise
+                time.sleep(back_off(task, host, failure, self.limits.backoff))
+
+    def _ask(self, task: Task, host: Host, large: bool) -> bytes:
+        limits = self.limits
+        most, seconds = (METADATA_BYTES, METADATA_SECONDS) if large else (limits.max_bytes, limits.max_seconds)
+        time.sleep(max(0.0, min(host.paused_until - time.monotonic(), limits.max_wait)))
+        with closing(ask(self.run, task.url, host)) as response:
+            body = read(response, most, seconds, lambda: False)
+            body = uncompressed(body, response.headers.get("Content-Encoding", ""), most)
+        if name := stands_in(body, task.url, self.services):
+            raise Failure("placeholder", f"{name}'s picture of a removed one")
+        return body
+
+
+@functools.cache
+def fetched() -> Fetched:
+    """That of this process."""
+    return Fetched()
