@@ -267,7 +267,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
     parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is faster)")
     parser.add_argument("--deterministic", action="store_true", help="measure nothing to choose the precision by")
-    args = parser.parse_args(words)
+    args = parser.parse_intermixed_args(words)  # flags may stand between two sources
     if bool(args.source) == bool(args.features):
         parser.error("what is to be ranked: SOURCE, or --features FILE.npz")
     if args.features and args.page:

@@ -5,11 +5,15 @@
 #   bash script.sh test [FILE]    set up, then the tests
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
 #   bash script.sh own FILE...    everything on your own dumps, listings or tables of Reddit's posts (see submissions.py)
+#   bash script.sh own FOLDER     on your own pictures, a folder per community; or on a CSV file of file,score
+#   bash script.sh rank FOLDER    rank pictures with the newest ranker (also archives, lists, addresses; several at once)
+#   bash script.sh doctor         what will work on this machine, and what will not
 #   bash script.sh VERB [sample|reddit|own]
 #
 # Verbs: set-up, sample, submissions, download, copies, data, classifier, compare, siamese, rank, context, report, demo,
 # table, test. In a chain a step is skipped when its output is there and its command and inputs are unchanged; named by
 # its verb it always runs. `own` without a FILE goes on with those that were read; DATA_SET=cats keeps it in data/cats.
+# CHECK_POINT=RUN/best.pt ranks with another ranker; what follows FOLDER are further folders, and rank_images.py's flags.
 # Extra flags: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 #              DOWNLOAD_FLAGS="--contact you@example.org --archive" bash script.sh reddit
 #              SUBMISSIONS_FLAGS="--subreddits pics" COPIES_FLAGS="--undo groups.csv" bash script.sh own FILE...
@@ -22,7 +26,7 @@ sha() { # hashes as sha256sum prints them, which macOS lacks
   if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
 
 set_up() { # a .venv of our own unless one is active, and what the requirements file named by $1 pins
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
@@ -49,8 +53,19 @@ step() {
     return
   fi
   echo "== $name: python $*"
+  local began=$SECONDS
   python "$@" || return $?
   mkdir -p "$OUT/.steps" && echo "$key" >"$stamp"
+  took "$name" "$began"
+}
+
+took() { # $1, which began at the second $2
+  local seconds=$((SECONDS - $2))
+  if [ "$seconds" -ge 60 ]; then
+    echo "   $1 took $((seconds / 60)) min $((seconds % 60)) s"
+  else
+    echo "   $1 took $seconds s"
+  fi
 }
 
 use() { # the data set named by $1, and the flags that go with it
@@ -79,6 +94,47 @@ use() { # the data set named by $1, and the flags that go with it
 
 sample() { step sample "$DATA/sample.json" "sample_data.py" sample_data.py --output "$DATA"; }
 
+given() { # FILES: what the command names, from where it was started
+  local i
+  FILES=("$@")
+  for ((i = 0; i < $#; i++)); do
+    case "${FILES[i]}" in /*) ;; *) FILES[i]="$FROM/${FILES[i]}" ;; esac
+  done
+}
+
+are_pictures() { # whether `own` was given a folder, or a CSV file of file,score; without a FILE, whether it was before
+  local columns=""
+  [ "${#FILES[@]}" != 0 ] || { [ -e "$DATA/datasets/files.csv" ] && return; return 1; }
+  [ ! -d "${FILES[0]}" ] || return 0
+  case "${FILES[0]}" in *.csv) ;; *) return 1 ;; esac
+  IFS= read -r columns <"${FILES[0]}" 2>/dev/null || true
+  columns=",$(echo "$columns" | tr -d '\r" \357\273\277'),"
+  [[ $columns =~ ,(file|path), && $columns =~ ,(score|v_score), && ! $columns =~ ,(url|subreddit|permalink|image_id), ]]
+}
+
+pictures() { # tables of one's own pictures, and links to these; always looked at anew, for it takes seconds
+  PICTURES="$OUT/.steps/pictures"
+  if [ "${#FILES[@]}" = 0 ]; then
+    echo "== pictures: those of $DATA"
+    return
+  fi
+  if [ -e "$SUBMISSIONS" ]; then
+    echo "error: $DATA holds posts, not your own pictures: DATA_SET=NAME bash script.sh own FOLDER keeps the two apart" >&2
+    exit 2
+  fi
+  if [ "${#FILES[@]}" != 1 ]; then
+    echo "error: own takes one folder of pictures, or one CSV file of file,score, not ${#FILES[@]} (${FILES[*]})" >&2
+    exit 2
+  fi
+  # shellcheck disable=SC2086
+  if ! CHAIN=0 step pictures "$DATA/datasets/files.csv" "" data_set.py --from "${FILES[0]}" --data_path "$DATA" \
+    ${DATA_FLAGS:-}; then
+    [ ! -d "${FILES[0]}" ] || echo "To rank the pictures of a folder, without a training: bash script.sh rank FOLDER" >&2
+    exit 2
+  fi
+  ls -lnL "$DATA/images" | awk '{print $5, $6, $7, $8, $9}' >"$PICTURES" # sizes, times and names
+}
+
 submissions() { # of the FILES: dumps, listings, tables
   local known="$OUT/.steps/files"
   if [ "${#FILES[@]}" = 0 ]; then
@@ -86,10 +142,13 @@ submissions() { # of the FILES: dumps, listings, tables
     echo "== submissions: those of $SUBMISSIONS"
     return
   fi
-  local i
-  for i in "${!FILES[@]}"; do
-    case "${FILES[i]}" in /*) ;; *) FILES[i]="$FROM/${FILES[i]}" ;; esac
-    [ -f "${FILES[i]}" ] || { echo "error: ${FILES[i]} is not a file" >&2; exit 2; }
+  local each
+  if [ -e "$DATA/datasets/files.csv" ]; then
+    echo "error: $DATA holds your own pictures, not posts: DATA_SET=NAME bash script.sh own FILE... keeps the two apart" >&2
+    exit 2
+  fi
+  for each in "${FILES[@]}"; do
+    [ -f "$each" ] || { echo "error: $each is not a file" >&2; exit 2; }
   done
   mkdir -p "$OUT/.steps"
   ls -lL -- "${FILES[@]}" >"$known" || exit 2 # names, sizes and times: a hash of large dumps would take minutes
@@ -178,6 +237,37 @@ rank() { # the held-out pictures, by the ranker of type 1
     --check_point "$run/best.pt" --output "$OUT/ranks.csv" --page "$OUT/leaderboard.html"
 }
 
+rank_pictures() { # $@: folders, archives, lists, addresses, and flags of rank_images.py
+  local root=$PWD each newest=${CHECK_POINT:-} out
+  case "$1" in
+    -*) echo "error: rank needs a folder first, then flags: bash script.sh rank FOLDER" >&2; exit 2 ;;
+    http://* | https://* | /*) each=$1 ;;
+    *) each="$FROM/$1" ;;
+  esac
+  if [[ ! $each =~ ^https?:// && ! -e $each ]]; then
+    echo "error: $1 is neither a data set (sample, reddit, own) nor a folder or file here" >&2
+    exit 2
+  fi
+  if [ -z "$newest" ]; then
+    for each in "$root"/outputs/*/siamese_*/best.pt; do # results.json: of a training that is through
+      if [ -e "$each" ] && [ -e "$(dirname "$each")/results.json" ]; then
+        [ -n "$newest" ] && [ "$newest" -nt "$each" ] || newest=$each
+      fi
+    done
+  fi
+  if [ -z "$newest" ]; then
+    echo "error: no ranker has been trained here. First: bash script.sh (on the built-in sample, ten minutes)," \
+      "or CHECK_POINT=best.pt bash script.sh rank FOLDER with one from elsewhere" >&2
+    exit 2
+  fi
+  set_up requirements.txt
+  out="$root/outputs/ranked/$(basename "$1" | tr -c 'A-Za-z0-9._\n-' _)"
+  mkdir -p "$out"
+  echo "== rank: with ${newest#"$root"/} → ${out#"$root"/}"
+  cd "$FROM"
+  python "$root/rank_images.py" --check_point "$newest" --output "$out/ranks.csv" --page "$out/leaderboard.html" "$@"
+}
+
 context() { # what surrounds the posts beside the ranker, where it ranked enough of them; it is no fault to have no times
   local status=0 scores=()
   [ "$(wc -l <"$OUT/ranks.csv")" -le 30 ] || scores=(--scores "$OUT/ranks.csv")
@@ -209,9 +299,24 @@ table() { # the rankers of both recipes and all types, as many epochs, on three 
 everything() { # $@: how the pictures come, `sample` or `download`; before what they need, after it the copies
   CHAIN=1
   set_up requirements.txt
-  local verb
+  local verb began=$SECONDS
   for verb in "$@"; do "$verb"; done
   data; classifier; siamese; rank; context; report
+  took "everything" "$began"
+}
+
+everything_of_pictures() { # a folder has communities, for the classifier; a table of scores what the ranker takes
+  CHAIN=1
+  set_up requirements.txt
+  local began=$SECONDS
+  pictures; classifier
+  if [ -e "$TABLE" ]; then
+    siamese; rank
+  else
+    echo "== siamese: left out, it needs scores: bash script.sh own SCORES.csv, of the columns file,score"
+  fi
+  report
+  took "everything" "$began"
 }
 
 verb=${1:-everything}
@@ -219,14 +324,27 @@ CHAIN=0
 case "$verb" in
   everything) use sample; everything sample ;;
   reddit) use reddit; everything download ;;
-  own) shift; use own; FILES=("$@"); everything submissions download copies ;;
+  own)
+    shift; use own; given "$@"
+    if are_pictures; then everything_of_pictures; else everything submissions download copies; fi ;;
+  doctor)
+    python=python3
+    [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || python=python
+    [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python
+    command -v "$python" >/dev/null || { echo "error: there is no $python here: install Python 3.11 or newer" >&2; exit 2; }
+    exec "$python" doctor.py ;;
   test) shift; set_up requirements-dev.txt; exec python -m pytest "$@" ;;
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;
-  submissions) use own; FILES=("${@:2}"); set_up requirements.txt; submissions ;;
+  submissions) use own; given "${@:2}"; set_up requirements.txt; submissions ;;
   download) use "${2:-reddit}"; set_up requirements.txt; download ;;
   copies) use own; set_up requirements.txt; copies ;;
-  data | classifier | compare | siamese | rank | context | report | demo | table)
+  rank)
+    case "${2:-sample}" in
+      sample | reddit | own) use "${2:-sample}"; set_up requirements.txt; rank ;;
+      *) shift; rank_pictures "$@" ;;
+    esac ;;
+  data | classifier | compare | siamese | context | report | demo | table)
     use "${2:-sample}"; set_up requirements.txt; "$verb" ;;
   -h | --help) usage ;;
   *) echo "error: unknown verb '$verb'" >&2; usage >&2; exit 2 ;;

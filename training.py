@@ -33,6 +33,7 @@ from utils import (
     UserError,
     above_zero,
     at_least,
+    duration,
     load_checkpoint,
     read_json,
     save_checkpoint,
@@ -287,6 +288,7 @@ def fit(
         state = {key: resumed[key] for key in state}
         print(f"going on after epoch {state['epoch']} of {epochs}")
     best, saved, cost = None, -np.inf, 0.0  # best: weights not yet in best.pt
+    began, began_with = time.perf_counter(), state["epoch"]
     for epoch in range(state["epoch"], epochs):
         start = time.perf_counter()
         row = {"epoch": epoch + 1, **train_one_epoch(epoch)}
@@ -309,16 +311,23 @@ def fit(
             save_last(folder / "last.pt", about | state, network, optimiser, scheduler, epoch + 1 == epochs)
             write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
             saved, cost = time.perf_counter(), time.perf_counter() - begin
-        print_epoch(row, epochs, printed or chosen_by)
+        done, to_do = epoch + 1 - began_with, epochs - epoch - 1
+        print_epoch(row, epochs, printed or chosen_by, (time.perf_counter() - began) / done * to_do)
     distributed.barrier()
     return state
 
 
-def print_epoch(row: dict[str, float], epochs: int, name: str) -> None:
-    """A line an epoch."""
+def print_epoch(row: dict[str, float], epochs: int, name: str, left: float) -> None:
+    """A line an epoch; `left`: the seconds that the others will take if they take as long as those so far."""
     found = f"validation {name.replace('_', ' ')} {row[f'val_{name}']:.4f}"
     loss, rate = row["train_loss"], row["images_per_second"]
-    print(f"epoch {row['epoch']:3}/{epochs}  loss {loss:.4f}  {found}  {rate:.0f} images/s", flush=True)
+    print(
+        f"epoch {row['epoch']:3}/{epochs}  loss {loss:.4f}  {found}  {rate:.0f} images/s{time_left(left)}", flush=True
+    )
+
+
+def time_left(seconds: float) -> str:
+    return f"  about {duration(seconds, about=True)} left" if seconds >= 1 else ""
 
 
 def restore(
@@ -376,12 +385,16 @@ def train_many(
     """A run of `train` for each seed and fold, in folders of their own; mean ± standard deviation, and the 95 %
     interval of the mean (Student's t over the runs), printed, written to seeds.json and returned."""
     parts = [(seed, fold) for seed in seeds or [settings["seed"]] for fold in range(folds)]
-    found = []
-    for seed, fold in parts:
+    found, took = [], []  # seconds of each run that was not finished before
+    for number, (seed, fold) in enumerate(parts):
         name = "_".join([f"seed_{seed}"] * (len(seeds or []) > 0) + [f"fold_{fold}"] * (folds > 1))
-        print(f"-- {name}")
+        left = float(np.mean(took)) * (len(parts) - number) if took else 0.0
+        print(f"-- {name}: {number + 1} of {len(parts)}{time_left(left)}", flush=True)
+        began = time.perf_counter()
         own = settings | {"seed": seed, "fold": fold, "folds": folds, "save_dir": str(Path(save_dir) / name)}
         found.append(train(**own))
+        if (seconds := time.perf_counter() - began) > 1:
+            took.append(seconds)
     summary = over_runs(found)
     configuration = settings | {"seeds": seeds, "folds": folds, "save_dir": save_dir}
     about = {"configuration": configuration, "n": found[0]["n"], "runs": parts}

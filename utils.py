@@ -82,6 +82,18 @@ def print_configuration(args: argparse.Namespace, title: str) -> None:
     print(f"{title}\n" + "\n".join(f"  {key:<16} {value}" for key, value in sorted(vars(args).items())), flush=True)
 
 
+def duration(seconds: float, about: bool = False) -> str:
+    """Seconds in words, `58 s`, `4 min 26 s`, `2 h 05 min`; `about`: in whole minutes from two on."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if whole < 60 or about and whole < 120:
+        return f"{whole} s"
+    if whole >= 3600:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes:02} min"
+    return f"{round(seconds / 60)} min" if about else f"{minutes} min {rest:02} s"
+
+
 # --- files, written whole or not at all -----------------------------------------------------------------------------
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ import pandas as pd
 from pages.measures import is_number
 from pages.report import report_page
 from pages.template import whole_text
-from utils import UserError, read_json, run_main, without_formulas, write_csv
+from utils import UserError, duration, read_json, run_main, without_formulas, write_csv
 
 MEASURES = {"pair_accuracy": "test pair accuracy", "accuracy": "test accuracy"}
 
@@ -92,7 +92,7 @@ def _dict(value: Any) -> dict[str, Any]:
 def as_text(table: pd.DataFrame) -> str:
     """The table for a terminal: percentages with their 95 % interval, blanks where a run has no such figure."""
     percent = lambda value: "" if pd.isna(value) else f"{value:.1%}"  # noqa: E731
-    whole = lambda value, unit="": "" if pd.isna(value) else f"{value:.0f}{unit}"  # noqa: E731
+    whole = lambda value: "" if pd.isna(value) else f"{value:.0f}"  # noqa: E731
     shown = table[["run", "model", "measure"]].fillna("")
     shown["test"] = table["value"].map(percent)
     if "std" in table:
@@ -105,7 +105,7 @@ def as_text(table: pd.DataFrame) -> str:
     for column in ("chance", "clock", "noise ceiling", "pointing", "scale"):
         shown[column] = table[column].map(percent)
     shown["test pictures"] = table["n"].map(whole)
-    shown["trained in"] = [whole(value, " s") for value in table["seconds"]]
+    shown["trained in"] = ["" if pd.isna(value) else duration(value) for value in table["seconds"]]
     return shown.to_string(index=False)
 
 
@@ -133,6 +133,10 @@ def main() -> None:
     table = read_rows(runs)
     write_csv(folder / "summary.csv", without_formulas(table))
     print(whole_text(as_text(table)))
+    runs_of = table["runs"].fillna(1) if "runs" in table else 1
+    if (seconds := (table["seconds"] * runs_of).sum()) > 0:
+        each = "; of several seeds or folds the table says the mean" if "runs" in table else ""
+        print(f"training took {duration(seconds)} in all{each}")
     folders = sorted({path.parent for each in ("*", "*/*") for path in folder.glob(f"{each}/results.json")})
     reports = [report_page(each) for each in folders if each in runs or each.parent in runs]
     made = [folder / "summary.csv", *reports, *sorted(folder.glob("ranks.csv")), *sorted(folder.glob("*.html"))]

@@ -39,16 +39,22 @@ def test_a_row_for_each_run_and_a_report(tmp_path):
     assert (
         "75.0%" in done.stdout and "71.5%" in done.stdout and "70.0% to 80.0%" in done.stdout and "3 s" in done.stdout
     )
+    assert "\ntraining took 3 s in all\n" in done.stdout
     assert (tmp_path / "ranker" / "report.html").is_file() and (tmp_path / "classifier" / "report.html").is_file()
 
 
 def test_several_seeds_have_a_clock_and_a_report_each(tmp_path):
     for seed, clock in ((0, 0.7), (1, 0.6)):
         a_run(tmp_path / "many" / f"seed_{seed}", WHOLE | {"context": {"clock": {"value": clock}}})
-    seeds = {"n": {"test": 22}, "pair_accuracy": {"mean": 0.75, "std": 0.01, "low": 0.7, "high": 0.8, "n": 2}}
+    seeds = {
+        "n": {"test": 22},
+        "seconds": {"mean": 90.0, "std": 1.0, "n": 2},
+        "pair_accuracy": {"mean": 0.75, "std": 0.01, "low": 0.7, "high": 0.8, "n": 2},
+    }
     (tmp_path / "many" / "seeds.json").write_text(json.dumps(seeds))
     done = run_here("-m", "pages.summary", tmp_path)
-    assert done.returncode == 0 and "65.0%" in done.stdout, done.stderr
+    assert done.returncode == 0 and "65.0%" in done.stdout and "1 min 30 s" in done.stdout, done.stderr
+    assert "training took 3 min 00 s in all; of several seeds or folds the table says the mean\n" in done.stdout
     assert pd.read_csv(tmp_path / "summary.csv")["clock"].tolist() == pytest.approx([0.65])
     assert all((tmp_path / "many" / f"seed_{seed}" / "report.html").is_file() for seed in (0, 1))
     (tmp_path / "many" / "seed_1" / "results.json").write_text("{}")  # a mean over half of them would mislead

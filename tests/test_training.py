@@ -96,6 +96,39 @@ def test_where_the_last_epoch_is_kept_its_network_lies_on_the_disk_once(tmp_path
     assert epochs == [state["best_epoch"], 8] and state["best_epoch"] < 8
 
 
+class Clock(list):
+    """Figures of epochs, each of which takes 100 seconds."""
+
+    now = 0.0
+
+    def __getitem__(self, place):
+        Clock.now += 50  # read twice an epoch
+        return super().__getitem__(place)
+
+
+def test_an_epochs_line_says_how_long_the_others_take_by_those_of_this_process(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.time, "perf_counter", lambda: Clock.now)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 100, Clock([0.5] * 100), until=2)
+    left = [line.split("images/s")[1] for line in capsys.readouterr().out.splitlines()]
+    assert left == ["  about 2 h 45 min left", "  about 2 h 43 min left"]
+    monkeypatch.setattr(Clock, "__getitem__", list.__getitem__)  # none takes any time
+    run(tmp_path, 100, Clock([0.5] * 100), resumed=utils.load_checkpoint(tmp_path / "last.pt", "siamese"))
+    assert "left" not in capsys.readouterr().out
+
+
+def test_several_runs_say_which_it_is_and_how_long_the_others_take(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.time, "perf_counter", lambda: Clock.now)
+
+    def train(seed: int, **settings) -> dict:
+        Clock.now += 0 if seed == 0 else 600  # the first was finished before
+        return {"n": 1, "test": {"accuracy": 0.5}, "train_seconds": 600}
+
+    training.train_many(train, [0, 1, 2], 1, str(tmp_path))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("-- ")]
+    assert lines == ["-- seed_0: 1 of 3", "-- seed_1: 2 of 3", "-- seed_2: 3 of 3  about 10 min left"]
+
+
 def test_an_infinite_loss_ends_the_run_and_names_the_epoch(tmp_path):
     with pytest.raises(utils.UserError, match="the loss is inf in epoch 2"):
         run(tmp_path, 3, [0.5, float("inf"), 0.1])

@@ -260,3 +260,18 @@ def test_bf16_is_the_default_where_the_processor_is_made_for_it_and_a_flag_decid
         with devices.autocast(device, amp):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if expected else torch.float32)
     assert training.environment(device)["bf16_by_default"] == made_for_it
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact", "about"),
+    [
+        (0.4, "0 s", "0 s"),
+        (59.6, "1 min 00 s", "60 s"),
+        (119, "1 min 59 s", "119 s"),
+        (266, "4 min 26 s", "4 min"),
+        (3599.7, "1 h 00 min", "1 h 00 min"),
+        (7_500, "2 h 05 min", "2 h 05 min"),
+    ],
+)
+def test_seconds_are_said_in_words(seconds, exact, about):
+    assert (utils.duration(seconds), utils.duration(seconds, about=True)) == (exact, about)
