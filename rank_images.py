@@ -347,7 +347,8 @@ def print_faults(unreadable: Path, count: int) -> None:
     """How many there are, and the first few."""
     if not count:
         return
-    print(f"{count} pictures cannot be read; the reasons are in {unreadable}:")
+    what = "1 picture" if count == 1 else f"{count} pictures"
+    print(f"{what} cannot be read; the reasons are in {unreadable}:")
     with open(unreadable, newline="", encoding="utf-8", errors="surrogateescape") as file:
         for path, reason in itertools.islice(csv.reader(file), 1, 6):
             print(f"  {path!r}: {reason}")

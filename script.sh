@@ -46,6 +46,9 @@ step() {
   local name=$1 output=$2 inputs=$3 stamp key
   shift 3
   stamp="$OUT/.steps/$name"
+  for key in $inputs; do
+    [ -e "$key" ] || { echo "error: $name needs $key, which is not here: first the steps before it" >&2; return 2; }
+  done
   # shellcheck disable=SC2086
   key=$({ echo "$@"; [ -z "$inputs" ] || sha $inputs; } | sha)
   if [ "$CHAIN" = 1 ] && [ -e "$output" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
@@ -238,13 +241,13 @@ rank() { # the held-out pictures, by the ranker of type 1
 }
 
 rank_pictures() { # $@: folders, archives, lists, addresses, and flags of rank_images.py
-  local root=$PWD each newest=${CHECK_POINT:-} out
+  local root=$PWD each newest=${CHECK_POINT:-} out where
   case "$1" in
     -*) echo "error: rank needs a folder first, then flags: bash script.sh rank FOLDER" >&2; exit 2 ;;
-    http://* | https://* | /*) each=$1 ;;
-    *) each="$FROM/$1" ;;
+    http://* | https://* | /*) where=$1 ;;
+    *) where="$FROM/$1" ;;
   esac
-  if [[ ! $each =~ ^https?:// && ! -e $each ]]; then
+  if [[ ! $where =~ ^https?:// && ! -e $where ]]; then
     echo "error: $1 is neither a data set (sample, reddit, own) nor a folder or file here" >&2
     exit 2
   fi
@@ -261,7 +264,8 @@ rank_pictures() { # $@: folders, archives, lists, addresses, and flags of rank_i
     exit 2
   fi
   set_up requirements.txt
-  out="$root/outputs/ranked/$(basename "$1" | tr -c 'A-Za-z0-9._\n-' _)"
+  [ ! -d "$where" ] || where=$(cd "$where" && pwd) # `.` has a name too
+  out="$root/outputs/ranked/$(basename "$where" | tr -c 'A-Za-z0-9._\n-' _)"
   mkdir -p "$out"
   echo "== rank: with ${newest#"$root"/} → ${out#"$root"/}"
   cd "$FROM"

@@ -166,6 +166,102 @@ def test_pictures_of_ones_own_table_are_joined_and_their_votes_stand_side_by_sid
     assert "A 2017-10-12: 48,863" in page and "D 2017-10-12: 1,402" in page
 
 
+# --- own pictures, and a ranker for them; without a training ---------------------------------------------------------
+@pytest.fixture
+def quick(checkout, tmp_path) -> Path:
+    """The project in another folder of its own, whose python trains and reports nothing, and does all else."""
+    folder = tmp_path / "project"
+    for path in checkout.iterdir():
+        if path.name not in ("venv", "data", "outputs"):
+            (folder / path.name).parent.mkdir(exist_ok=True)
+            (folder / path.name).symlink_to(path.resolve())
+    python = folder / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    real = checkout / "venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\ncase "$1 $2" in train_*|"-m pages"*) exit 0;; esac\nexec "{real}" "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder per community, a flat one and a table of scores."""
+    for number in range(6):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "0.jpg").write_bytes(picture())
+    rows = [f"photos/{'ab'[number % 2]}/{number}.jpg,{number}\n" for number in range(6)]
+    (tmp_path / "scores.csv").write_text("\ufefffile,score\r\n" + "".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_own_takes_a_folder_of_communities_and_a_table_of_scores(quick, photos):
+    done = script(quick, "own", "photos", cwd=photos)
+    assert done.returncode == 0, done.stderr
+    said = steps(done)
+    assert list(said) == ["set-up", "pictures", "classifier", "siamese"] and "it needs scores" in said["siamese"]
+    assert said["classifier"].startswith("python train_classifier.py --data_path data/own ")
+    assert re.search(r"^   pictures took \d+ s$", done.stdout, re.MULTILINE)
+    assert len(pd.read_csv(quick / "data" / "own" / "datasets" / "image4classification.csv")) == 6
+    run = quick / "outputs" / "scored" / "siamese_1"
+    run.mkdir(parents=True)
+    for name in ("best.pt", "test_pictures.txt"):
+        (run / name).write_text("")
+    done = script(quick, "own", "scores.csv", cwd=photos, DATA_SET="scored")
+    said = steps(done)
+    assert said["classifier"].startswith("left out") and "train_siamese.py" in said["siamese_1"]
+    assert len(pd.read_csv(quick / "data" / "scored" / "datasets" / "data_set_iv.csv")) == 6
+    again = steps(script(quick, "own", DATA_SET="scored"))
+    assert again["pictures"] == "those of data/scored"
+
+
+def test_own_keeps_pictures_and_posts_apart_and_says_what_it_takes(quick, photos):
+    (quick / "data" / "own").mkdir(parents=True)
+    (quick / "data" / "own" / "submissions.csv.gz").write_text("")
+    (photos / "posts.json").write_text("{}")
+    for words, variables, says in (
+        (["photos"], {}, "data/own holds posts, not your own pictures: DATA_SET=NAME"),
+        (["flat"], {"DATA_SET": "flat"}, "bash script.sh rank FOLDER"),
+        (["photos", "flat"], {"DATA_SET": "two"}, "one folder of pictures, or one CSV file of file,score, not 2"),
+        (["nowhere"], {"DATA_SET": "two"}, "nowhere is not a file"),
+    ):
+        done = script(quick, "own", *words, cwd=photos, **variables)
+        assert done.returncode == 2 and says in done.stderr.splitlines()[-1], done.stderr
+    (quick / "data" / "pictures" / "datasets").mkdir(parents=True)
+    (quick / "data" / "pictures" / "datasets" / "files.csv").write_text("")
+    done = script(quick, "own", "posts.json", cwd=photos, DATA_SET="pictures")
+    assert done.returncode == 2 and "holds your own pictures, not posts" in done.stderr
+
+
+def test_rank_takes_a_folder_and_the_newest_ranker(quick, photos, ranker):
+    done = script(quick, "rank", "flat", cwd=photos)
+    assert done.returncode == 2 and "no ranker has been trained here. First: bash script.sh " in done.stderr
+    done = script(quick, "rank", "nowhere", cwd=photos)
+    assert done.returncode == 2 and "nowhere is neither a data set (sample, reddit, own) nor" in done.stderr
+    done = script(quick, "rank")
+    assert done.returncode == 2 and "rank needs outputs/sample/siamese_1/best.pt, which is not here" in done.stderr
+    for age, name in enumerate(("own", "sample", "reddit")):
+        run = quick / "outputs" / name / "siamese_1"
+        run.mkdir(parents=True)
+        shutil.copy(ranker, run / "best.pt")
+        os.utime(run / "best.pt", (age * 1000, age * 1000))
+        if name != "reddit":  # whose training goes on
+            (run / "results.json").write_text("{}")
+    done = script(quick, "rank", ".", "../photos", "--copy_top", "1", "../best", cwd=photos / "flat")
+    assert done.returncode == 0, done.stderr
+    assert steps(done)["rank"] == "with outputs/sample/siamese_1/best.pt → outputs/ranked/flat"
+    assert len(pd.read_csv(quick / "outputs" / "ranked" / "flat" / "ranks.csv")) == 7
+    assert (quick / "outputs" / "ranked" / "flat" / "leaderboard.html").is_file()
+    assert len(list((photos / "best").glob("001_*.jpg"))) == 1 and list((photos / "flat").iterdir())
+
+
+def test_the_doctor_is_asked_without_a_set_up(quick):
+    done = script(quick, "doctor", http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", no_proxy="")
+    assert done.returncode == 0 and "set-up:" not in done.stdout and "What will work here:" in done.stdout
+
+
 # --- reddit ---------------------------------------------------------------------------------------------------------
 def snap_file(deza: Path) -> bytes:
     """A file in SNAP's format of the submissions that Deza & Parikh published, in their true order at made-up times."""
