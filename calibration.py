@@ -1,9 +1,9 @@
-"""Probabilities from scores: one temperature, how far they can be believed, and the chance to beat a random picture.
+"""Calibrated probabilities from scores: temperature scaling, its error, and the chance to beat a random picture.
 
-A ranker's difference of scores becomes the probability σ(difference / T) that the first picture is the more viral, as
-in Bradley and Terry's (1952) model. T is fitted on validation pairs after the training (Guo et al. 2017).
+A difference of scores becomes the probability σ(difference / T) that the first picture is more viral, as in the
+Bradley-Terry model (1952). T is fitted on validation pairs after training (Guo et al. 2017).
 
-Of more than a million pairs a random million is looked at (`metrics.write_out`); all else is exact.
+If there are more than a million pairs, a random million is used (`metrics.write_out`); everything else is exact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Submissions → which community each picture belongs to: the table that the classifier learns from."""
+"""Submissions → the community that each picture belongs to: the table that the classifier is trained on."""
 
 from __future__ import annotations
 

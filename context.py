@@ -1,13 +1,13 @@
-"""What community, clock, title and luck explain of virality, and what the picture adds.
+"""How much of virality community, clock, title and luck explain, and what the picture adds.
 
     python context.py --data_path data/reddit/deza2015 --output context.json
     python context.py --data_path data/reddit --output outputs/reddit/context.json --scores outputs/reddit/ranks.csv
 
 Ranks images without looking at them (by the age of the first post, its community, hour and title) on the published
-pairs and others, beside what was published; says how much of the submissions' votes each of these explains; and
-measures how much of the label is luck. `--scores` (path,score, as rank_images.py writes them) sets a ranker of pictures
-beside them; the pictures must not be those that it was trained on. Some ten seconds. Written: the figures as JSON, and
-beside it the chart, as .png.
+pairs and others, and compares the result with the published figures; reports how much of the variance of the votes
+each of these explains; and estimates how much of the label is luck. `--scores` (path,score, as written by
+rank_images.py) adds a ranker of pictures to the comparison; it must not have been trained on these pictures. Takes
+about ten seconds. Writes the figures as JSON and, next to it, a chart as .png.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def with_scores(images: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     by_image = scores.dropna().drop_duplicates("img_id").set_index("img_id")["score"]
     images = images.assign(picture=images["img_id"].map(by_image))
     if (known := int(images["picture"].notna().sum())) < FEWEST:
-        raise UserError(f"--scores {path} names {known} images of the data set; {FEWEST} are needed")
+        raise UserError(f"--scores {path} has scores for {known} images of the data set; at least {FEWEST} are needed")
     return images
 
 
@@ -170,7 +170,9 @@ def explain(data_path: str | Path, scores: str | Path | None = None, seed: int =
                         "redditSubmissions.csv.gz, submissions.csv[.gz] or Deza & Parikh's lists")  # fmt: skip
     images = describe_images(table, posts)
     if len(images) < FEWEST:
-        raise UserError(f"--data_path {data_path}: {len(images)} images have a post that counts; {FEWEST} are needed")
+        raise UserError(
+            f"--data_path {data_path}: {len(images)} images have a post that counts; at least {FEWEST} are needed"
+        )
     if scores:
         images = with_scores(images, scores)
     folder = next((path for path in (data_path, data_path / "deza2015") if deza2015.is_folder(path)), None)
@@ -201,13 +203,13 @@ def print_tables(found: dict[str, Any]) -> None:
     about = found["about"]
     print(f"{about['images']} images, {about['posts_that_count']} posts that count ({about['source']}; "
           f"{about['dropped']} are of other images or lack a field)")  # fmt: skip
-    print("\nShare of pairs that each orders rightly, % (95 % interval over images):")
+    print("\nPairs ranked correctly by each, % (95 % interval over images):")
     table = as_table(found)
     table["text"] = [_percent(row) for row in table.to_dict("records")]
     wide = table.pivot(index="method", columns="title", values="text").fillna("")
     wide = wide.loc[table["method"].unique(), table["title"].unique()]
     _print_aligned([["", *wide.columns], *([name, *row] for name, *row in wide.itertuples(name=None))])
-    print("\nVariance of the submissions' log score that is explained, cross-validated R² (95 % interval over images):")
+    print("\nExplained variance of the submissions' log score, cross-validated R² (95 % interval over images):")
     line = "{value:z.3f}|({low:z.3f} to {high:z.3f})|n = {n}"
     _print_aligned([[CAUSES[name], *line.format(**share).split("|")] for name, share in found["r2_intervals"].items()])
     if "ceiling" in found:
@@ -234,11 +236,11 @@ def _print_aligned(rows: list[list[str]]) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("--data_path", required=True, metavar="FOLDER", help="a data set with submissions, or Deza & Parikh's folder")
-    flag("--output", required=True, metavar="FILE.json", help="the figures; the chart goes beside it, as .png")
+    flag("--data_path", required=True, metavar="FOLDER", help="a data set with submissions, or the folder deza2015")
+    flag("--output", required=True, metavar="FILE.json", help="output file; the chart is written next to it, as .png")
     flag("--scores", metavar="FILE",
-         help="path,score of pictures by a ranker not trained on them (CSV, JSON lines, Parquet)")  # fmt: skip
-    flag("--seed", type=int, default=0, help="of folds, halves and controlled pairs")
+         help="path,score from a ranker not trained on these pictures (CSV, JSON lines, Parquet)")  # fmt: skip
+    flag("--seed", type=int, default=0, help="random seed of folds, halves and controlled pairs (default %(default)s)")
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
 """Data sets of pictures: tables, image-disjoint splits, pairs, and the pictures decoded once.
 
     python data_set.py --data_path data/sample           tables, splits and pairs, in seconds
-    python data_set.py --data_path data/own [--most 5 --fewest 20]     of a table of submissions.py: its communities
-    python data_set.py --from FOLDER_OR_CSV --data_path data/own       of anybody's pictures: see own_pictures.py
+    python data_set.py --data_path data/own [--most 5 --fewest 20]     from a table of submissions.py: its communities
+    python data_set.py --from FOLDER_OR_CSV --data_path data/own       from your own pictures: see own_pictures.py
 
-Written: datasets/data_set_iv.csv (virality.py's table), datasets/image4classification.csv, processed/splits.csv and
-processed/pairs_<mode>_<split>.csv. The data sets follow torchvision.datasets.MNIST: root, split, transform,
-target_transform, a telling repr.
+Writes datasets/data_set_iv.csv (the table of virality.py), datasets/image4classification.csv, processed/splits.csv and
+processed/pairs_<mode>_<split>.csv. The Dataset classes follow torchvision.datasets.MNIST: root, split, transform,
+target_transform, and an informative repr.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ def splits_of(
 def _own_splits(table: pd.DataFrame, group: pd.Series, seed: int, folds: int) -> np.ndarray:
     """The column `split`, checked; where it has no image for validation, an eighth of those for training are."""
     if "split" not in table or not table["split"].isin(SPLITS).all():
-        raise UserError(f"--split table: the table needs a column split of {', '.join(SPLITS)} alone")
+        raise UserError(f"--split table: the table needs a column split that contains only {', '.join(SPLITS)}")
     if folds > 1:
-        raise UserError("--folds: the table's column split says what is tested; --split hash asks for folds")
+        raise UserError("--folds: the table's column split determines the test set; pass --split hash to use folds")
     split = table["split"].astype(str)
     if (torn := split.groupby(group).nunique().gt(1)).any():
-        raise UserError(f"--split table: copies of one picture (group {torn.idxmax()}) stand in more than one split")
+        raise UserError(f"--split table: copies of one picture (group {torn.idxmax()}) are in more than one split")
     if (split != "validation").all():
         chosen = splits_of(table.drop(columns="split"), "hash", seed, 0, 8) == "test"
         split = split.mask((split == "train") & chosen, "validation")
@@ -129,13 +129,11 @@ def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataF
         bad = ~np.isfinite(numbers) if column == "v_score" else (numbers % 1 != 0) | (numbers.abs() >= 2**53)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise UserError(
-                f"{path} line {row + 2}: {column} is {str(table[column].iloc[row])!r}, not a number that can be used"
-            )
+            raise UserError(f"{path} line {row + 2}: {column} is {str(table[column].iloc[row])!r}, not a valid number")
         table[column] = numbers if column == "v_score" else numbers.astype(np.int64)
     if table["img_id"].duplicated().any():
         row = int(np.flatnonzero(table["img_id"].duplicated())[0])
-        raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]} stands there twice")
+        raise UserError(f"{path} line {row + 2}: img_id {table['img_id'].iloc[row]} occurs twice")
     return table
 
 
@@ -218,7 +216,7 @@ class _RedditPictures(Dataset):
 
     def __init__(self, root, split, transform, target_transform, seed, name, columns):
         if split not in SPLITS:
-            raise UserError(f"split {split!r} is none of {', '.join(SPLITS)}")
+            raise UserError(f"split {split!r} is not one of {', '.join(SPLITS)}")
         self.root, self.split, self.seed = Path(root), split, seed
         self.transform, self.target_transform = transform, target_transform
         table = read_table(root, name, columns)
@@ -311,9 +309,11 @@ class Reddit_Img_Pair(_RedditPictures):
 
 def check_pair_mode(pair_mode: str | int) -> str:
     if str(pair_mode) not in PAIR_MODES:
-        raise UserError(f"pair mode {pair_mode!r} is none of {', '.join(PAIR_MODES)}")
+        raise UserError(f"pair mode {pair_mode!r} is not one of {', '.join(PAIR_MODES)}")
     if str(pair_mode) not in DRAWN:
-        raise UserError(f"pair mode {pair_mode!r}: its pairs are read by a training; drawn are {', '.join(DRAWN)}")
+        raise UserError(
+            f"pair mode {pair_mode!r}: its pairs are made by the training; only {', '.join(DRAWN)} are drawn"
+        )
     return str(pair_mode)
 
 
@@ -344,18 +344,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("--data_path", required=True, help="a folder with redditSubmissions.csv.gz, deza2015/ or submissions.csv.gz; "
-         "with --from a new one")  # fmt: skip
+         "with --from, the folder to create")  # fmt: skip
     flag("--from", dest="source", metavar="FOLDER_OR_CSV", help="a folder per community, or a CSV of file,score")
-    flag("--left_out", metavar="FILE", help="with --from: write the path of each file that is not used, and why")
-    flag("--min_share", type=float, default=0.5, help="of an image's submissions, to name its class")
+    flag("--left_out", metavar="FILE", help="with --from: write the path of each unused file and the reason")
+    flag("--min_share", type=float, default=0.5, help="least share of an image's submissions in its class")
     flag(
         "--most",
         type=at_least(2),
         default=5,
-        help="communities that a classifier of own submissions is to tell, the largest (default %(default)s)",
+        help="with your own submissions: number of communities to classify, largest first (default %(default)s)",
     )
-    flag("--fewest", type=at_least(1), default=20, help="pictures that such a community needs (default %(default)s)")
-    flag("--seed", type=int, default=0, help="of splits and pairs")
+    flag("--fewest", type=at_least(1), default=20, help="fewest pictures of such a community (default %(default)s)")
+    flag("--seed", type=int, default=0, help="random seed of splits and pairs (default %(default)s)")
     return parser.parse_args()
 
 
@@ -393,7 +393,7 @@ def from_submissions(data_path: Path, min_share: float, most: int, fewest: int, 
         print(f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     else:
         path.unlink(missing_ok=True)
-        print(f"no classes: {len(counts)} communities have {fewest} pictures that are here (--fewest)")
+        print(f"no classes: {len(counts)} communities have {fewest} downloaded pictures (--fewest)")
     print("  left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
     write_splits_and_pairs(data_path, table, seed)
     print_splits(splits_of(table, seed=seed))

@@ -1,4 +1,4 @@
-"""What the computation runs on: the device, its precision and memory, the random numbers of every generator."""
+"""The device to compute on, its precision and memory, and the seeds of every random number generator."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What Deza & Parikh 2015 published: their table of 10,078 images, submissions, pairs, and attribute predictions.
+"""The data published by Deza & Parikh 2015: a table of 10,078 images, submissions, pairs, and attribute predictions.
 
     python deza2015.py data/reddit/deza2015 --output data/reddit/datasets/data_set_iv.csv [--compare SNAP_TABLE.csv]
 
-Checks the published files against each other and writes the table, an image a row, lowest V first; `--compare` reports
-how far a table that virality.py computed from SNAP's file agrees with it. Seconds.
+Checks the published files against each other and writes the table, one row per image, lowest V first; `--compare`
+reports how far a table that virality.py computed from SNAP's file agrees with it. Takes seconds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def post_numbers(submissions: pd.DataFrame) -> np.ndarray:
     posts = submissions["reddit_id"]
     if (bad := ~posts.str.fullmatch("[0-9A-Za-z]{1,12}")).any():
         row = int(np.flatnonzero(bad)[0])
-        raise UserError(f"img_hash.csv line {row + 1}: {posts.iloc[row][:40]!r} is not the id of a post")
+        raise UserError(f"img_hash.csv line {row + 1}: {posts.iloc[row][:40]!r} is not a post id")
     return np.array([int(post, 36) for post in posts], dtype=np.int64)
 
 
@@ -153,14 +153,14 @@ def _matrix(folder: str | Path, file: str, name: str) -> Any:
     try:
         return scipy.io.loadmat(path, simplify_cells=True, variable_names=[name])[name]
     except Exception as error:  # scipy raises many types for a file that is not MATLAB's
-        raise UserError(f"{path} cannot be read as MATLAB's: {error}") from error
+        raise UserError(f"{path} cannot be read as a MATLAB file: {error}") from error
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="where download_images.py put the published files")
+    parser.add_argument("folder", help="the folder deza2015 that download_images.py has filled")
     parser.add_argument("--output", metavar="FILE", help="write the published table as CSV")
-    parser.add_argument("--compare", metavar="FILE", help="a table of virality.py to compare with the published one")
+    parser.add_argument("--compare", metavar="FILE", help="a table from virality.py to compare with the published one")
     return parser.parse_args()
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     check_outputs({"--output": args.output}, [*published_files, *([args.compare] if args.compare else [])])
     print_configuration(args, "Deza & Parikh 2015")
     published = read_table(args.folder)
-    print(f"{len(published)} images; computed again from the published submissions:")
+    print(f"{len(published)} images; recomputed from the published submissions:")
     print(agreement(computed_table(args.folder), published).to_string(index=False))
     pairs = read_pairs(args.folder)
     odd = disagreeing_pairs(pairs, published)
@@ -178,7 +178,7 @@ def main() -> None:
     for pair in odd.itertuples():
         print(f"  {pair.img_id_viral} against {pair.img_id_other}")
     share, n = attribute_vote(args.folder)
-    print(f"attributes' vote right on {share:.2%} of {n} pairs (published: {ATTRIBUTES:.2%}; people {HUMANS:.2%})")
+    print(f"attributes' vote correct on {share:.2%} of {n} pairs (published: {ATTRIBUTES:.2%}; people {HUMANS:.2%})")
     if args.compare:
         print(f"{args.compare} against the published table:")
         print(agreement(read_csv(args.compare, virality.TABLE_COLUMNS), published).to_string(index=False))

@@ -1,9 +1,9 @@
-"""Several processes, as torchrun starts them: each works on its part of every batch; rank 0 alone writes and prints.
+"""Several processes started by torchrun: each computes its part of every batch; only rank 0 writes and prints.
 
     torchrun --nproc_per_node 2 train_siamese.py …
 
 Every rank draws the same batches and the same random numbers, those of the whole batch, and the scores of all parts are
-gathered before the loss: N processes learn what one would. In a single process these functions change nothing.
+gathered before the loss, so N processes learn what one would. In a single process these functions are no-ops.
 """
 
 from __future__ import annotations

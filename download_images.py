@@ -1,38 +1,38 @@
-"""Download the Reddit data: the published metadata, then the pictures, each with a line in a ledger.
+"""Download the Reddit data: the published metadata, then the pictures, with a ledger of every download.
 
     python download_images.py --data_path data/reddit [--num_images N] [--subreddits funny aww …] [--archive]
                               [--contact you@example.org]
 
-Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files → deza2015/; one that is not the file
-known from its publication is kept apart, in unverified/. Pictures: those of datasets/manifest.csv
-(img_id,img_link[,reddit_id][,sha256]) → images/<img_id>.jpg. The manifest is written from Deza & Parikh's table, or
-from a table of anybody's submissions, submissions.csv.gz (columns url, subreddit), where that lies in the folder: a
-picture a row, however many posts link to it and in whatever form; its img_id is its image_id or, without one, a number
-of its address. Where no row has an address, the pictures are those that lie in images/ already. A folder with such a
-table, or with a manifest and no deza2015/, is a data set of your own, for which no metadata is fetched.
+Metadata: SNAP's submissions → redditSubmissions.csv.gz, Deza & Parikh's files → deza2015/; a file that differs from the
+published one is moved to unverified/. Pictures: those of datasets/manifest.csv (img_id,img_link[,reddit_id][,sha256]) →
+images/<img_id>.jpg. The manifest is written from Deza & Parikh's table or, if the folder contains one, from your own
+table of submissions, submissions.csv.gz (columns url, subreddit): one row per picture, however many posts link to it
+and in whatever form; its img_id is its image_id or, without one, a number derived from its address. If no row has an
+address, the pictures already in images/ are used. A folder with such a table, or with a manifest and no deza2015/, is a
+data set of your own, for which no metadata is fetched.
 
-For each picture a chain of addresses is tried: its img_link (`link`; of a page of Imgur's the picture behind it,
-`imgur`, and of an album the first; of a preview of Reddit's first its `original`); what its Reddit posts (`post`) link
-to (`reddit`); with --archive the Internet Archive's copies (`archive`). JPEGs in grey or RGB are kept byte for byte
-(with an end marker where only that is lacking: `error` says so); all else becomes an RGB JPEG, upright: of an animation
-the first frame, transparency over white. --subreddits asks for the pictures that were mostly submitted to the
-communities it names: more than half of a picture's submissions. --num_images takes a sample of them.
+For each picture a chain of addresses is tried: its img_link (`link`; for an Imgur page the picture behind it, `imgur`,
+and for an album the first one; for a Reddit preview first its `original`); what its Reddit posts (`post`) link to
+(`reddit`); with --archive the Internet Archive's copies (`archive`). Grey and RGB JPEGs are kept byte for byte (with an
+end marker added if only that is missing: `error` says so); everything else is converted to an upright RGB JPEG: the
+first frame of an animation, transparency over white. --subreddits selects pictures with more than half of their
+submissions in the communities named. --num_images takes a sample of them.
 
-Statuses in images/ledger.csv: ok; changed (a whole picture, but its SHA-256, as served or as kept, is not the
-manifest's); placeholder (a page or picture in place of a removed one); gone (404, 410, 403, no picture at the address);
-undecodable; too_large (bytes or pixels); rate_limited and transient, which a rerun tries again: no answer, one that
-breaks off, a host that is busy or broken, a refusal that says that it passes, or all that a host was asked for refused.
-Of a failed chain the most hopeful failure is recorded. Two runs differ in the column `time` (UTC) alone, if the hosts
-answer alike.
+Statuses in images/ledger.csv: ok; changed (a complete picture, but its SHA-256, as served or as kept, is not that of
+the manifest); placeholder (a page or picture in place of a removed one); gone (404, 410, 403, no picture at the
+address); undecodable; too_large (bytes or pixels); rate_limited and transient, which a rerun tries again: no answer, an
+incomplete one, a host that is busy or broken, a temporary refusal, or a host that refused every request. If the whole
+chain fails, the most hopeful failure is recorded. If the hosts answer alike, two runs differ only in the column `time`
+(UTC).
 
-Killed at any moment, even with -9, it goes on where it was when started again. Exit status: 0 all that can be had is
-here; 1 something is rate_limited, transient or lacking in the metadata (run it again), or --verify_only found a fault;
-2 wrong arguments or unusable input; 130 Ctrl-C. survivors.json counts the statuses and tells which pictures are here:
-the SHA-256 of the list of their img_ids, one a line, numbers in their order (`sort -n`).
+A run killed at any moment, even with -9, resumes where it stopped. Exit status: 0 everything available has been
+downloaded; 1 something is rate_limited, transient or missing from the metadata (run it again), or --verify_only found
+a fault; 2 wrong arguments or unusable input; 130 Ctrl-C. survivors.json counts the statuses and identifies the set of
+pictures present: the SHA-256 of the list of their img_ids, one per line, in numerical order (`sort -n`).
 
-Proxies and certificates are the environment's (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE). Cost: 10,078 pictures, some
-GB. An hour where img_link answers. Reddit answers those without an account about ten questions a minute: where it has
-to be asked for most, days.
+Proxies and certificates are taken from the environment (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE). Cost: 10,078
+pictures, a few GB. An hour if img_link answers. Reddit answers clients without an account about ten requests a minute:
+if it has to be asked for most pictures, days.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:
     if not submissions.exists() or (data_path / "deza2015").exists():
         return read_manifest(path) if manifest is None else manifest
     if manifest is not None and "submissions" not in manifest:
-        print(f"{path} was not written from {submissions}: it is followed, and the table is not")
+        print(f"{path} was not written from {submissions}: the manifest is used, and the table is not")
         return manifest
     found = manifest_of(submissions)
     if write and has_links(found):
@@ -172,7 +172,7 @@ def of_subreddits(manifest: pd.DataFrame, data_path: Path, subreddits: list[str]
     share = community.isin(wanted).groupby(picture.to_numpy()).mean()
     chosen = manifest["img_id"].isin(share.index[share > 0.5])
     if not chosen.any():
-        raise UserError(f"--subreddits {' '.join(subreddits)}: no picture went mostly there")
+        raise UserError(f"--subreddits {' '.join(subreddits)}: no picture has most of its submissions there")
     return manifest[chosen]
 
 
@@ -188,7 +188,7 @@ def submitted_to(data_path: Path) -> tuple[pd.Series, pd.Series]:
     if path.exists():
         rows = read_pictures(path)
         return rows["img_id"], rows["subreddit"]
-    raise UserError(f"--subreddits: {folder}, which says where pictures were submitted, is not here")
+    raise UserError(f"--subreddits needs {folder}, which says where pictures were submitted; it does not exist")
 
 
 def choose(
@@ -220,7 +220,7 @@ def to_do(pictures: pd.DataFrame, ledger: Ledger, retry: list[str]) -> list[Any]
 
 # --- the command ----------------------------------------------------------------------------------------------------
 def fetch_metadata(run: Run, workers: int) -> bool:
-    """Fetch what metadata is not here yet, and write the manifest from it. False where it cannot be written."""
+    """Fetch the metadata that is missing, and write the manifest from it. False if it cannot be written."""
     download(run, metadata_tasks(run.data_path, run.services), workers, "metadata")
     for row in run.lacking:
         print(f"error: {row['img_id']}: {row['status']}, {row['error']} ({row['url']})", file=sys.stderr)
@@ -284,7 +284,7 @@ def take_what_is_here(data_path: Path, pictures: pd.DataFrame) -> None:
     if not here:
         raise UserError(f"{data_path / SUBMISSIONS}: no row has an address in its column url, and "
                         f"{data_path / 'images'} holds none of its pictures (<image_id>.jpg)")  # fmt: skip
-    print(f"no address in {data_path / SUBMISSIONS}: nobody is asked")
+    print(f"no address in {data_path / SUBMISSIONS}: nothing is downloaded")
     survivors = summary(here, len(pictures), Counter(at_hand=len(here), missing=len(pictures) - len(here)))
     write_json(data_path / "survivors.json", survivors)
     print(f"{len(here)} of {len(pictures)} pictures are here: {data_path / 'survivors.json'}")
@@ -353,7 +353,7 @@ def failed_statuses(words: str) -> list[str]:
 
 def printable(words: str) -> str:
     if not (words.isascii() and words.isprintable()):
-        raise argparse.ArgumentTypeError("only printable ASCII can go into a request")
+        raise argparse.ArgumentTypeError("only printable ASCII can be sent in a request")
     return words
 
 
@@ -361,31 +361,37 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("--data_path", default="data/reddit", help="the data set's folder (default %(default)s)")
-    flag("--num_images", type=at_least(1), help="a sample of the manifest, by a hash of img_id (default: all)")
+    flag("--num_images", type=at_least(1), help="size of a sample of the manifest, by a hash of img_id (default: all)")
     flag(
         "--subreddits", nargs="+", metavar="NAME", help="pictures mostly submitted to these communities (default: all)"
     )
-    flag("--metadata_only", action="store_true", help="no pictures")
-    flag("--archive", action="store_true", help="at last, ask the Internet Archive")
-    flag("--retry", type=failed_statuses, default=[], metavar="gone,…", help="statuses to try again, besides those")
-    flag("--verify_only", action="store_true", help="compare the files with the ledger's SHA-256; ask nobody")
-    flag("--dry_run", action="store_true", help="say what would be done; ask nobody, write nothing")
-    flag("--contact", type=printable, help="address or page by which a host can reach you, put into the user agent")
-    flag("--workers", type=at_least(1), default=16, help="threads (default %(default)s)")
-    flag("--posts", type=at_least(0), default=3, help="Reddit posts asked for a picture (default %(default)s)")
+    flag("--metadata_only", action="store_true", help="download no pictures")
+    flag("--archive", action="store_true", help="ask the Internet Archive last")
+    flag(
+        "--retry",
+        type=failed_statuses,
+        default=[],
+        metavar="gone,…",
+        help="statuses to retry in addition to rate_limited and transient",
+    )
+    flag("--verify_only", action="store_true", help="compare the files with the ledger's SHA-256; no requests")
+    flag("--dry_run", action="store_true", help="print what would be done; no requests, nothing written")
+    flag("--contact", type=printable, help="e-mail address or page where a host can reach you, for the user agent")
+    flag("--workers", type=at_least(1), default=16, help="number of threads (default %(default)s)")
+    flag("--posts", type=at_least(0), default=3, help="Reddit posts tried per picture (default %(default)s)")
     limit = lambda name, type, help: flag(  # noqa: E731
         f"--{name}", type=type, default=getattr(Limits, name), help=f"{help} (default %(default)s)"
     )
-    limit("per_host", at_least(1), "requests to a host at a time")
-    limit("retries", at_least(0), "of a request that fails for now")
-    limit("backoff", positive, "seconds before the first retry, then doubled; ± half")
-    limit("max_wait", positive, "seconds for which a host may ask to be left alone")
+    limit("per_host", at_least(1), "concurrent requests per host")
+    limit("retries", at_least(0), "retries of a request that fails temporarily")
+    limit("backoff", positive, "seconds before the first retry, doubled each time; ± half")
+    limit("max_wait", positive, "longest wait in seconds that a host may ask for")
     limit("connect_timeout", positive, "seconds")
-    limit("read_timeout", positive, "seconds of silence")
-    limit("max_seconds", positive, "for a whole picture")
-    limit("max_bytes", at_least(1), "of a picture")
-    limit("max_pixels", at_least(1), "of a picture")
-    where = parser.add_argument_group("where things are (for mirrors and tests)")
+    limit("read_timeout", positive, "seconds without data")
+    limit("max_seconds", positive, "seconds for a whole picture")
+    limit("max_bytes", at_least(1), "bytes of the largest picture")
+    limit("max_pixels", at_least(1), "pixels of the largest picture")
+    where = parser.add_argument_group("addresses of the services (for mirrors and tests)")
     for service in fields(Services):
         where.add_argument(f"--{service.name}", default=service.default)
     return parser.parse_args()

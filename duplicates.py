@@ -1,18 +1,18 @@
-"""Which pictures of a data set are copies of one another: the same again, mirrored, cropped, captioned.
+"""Find copies among the pictures of a data set: identical, resized, mirrored, cropped or captioned ones.
 
     python duplicates.py data/NAME [--output groups.csv] [--page groups.html] [--undo corrected.csv] [--write]
 
-Written, a row a picture: img_id, group (the lowest img_id among its copies and itself); for one that has copies also
-kind (same, mirrored, cropped, captioned: how it differs from picture `of`) and distance (0: no place differs; the
-doubtful ones have up to 0.5). Beside the table, its name ending in .pairs.csv: every pair of copies, and of variants,
-pictures that are alike but for a part, such as one template under two captions. Variants are no copies and are not
-joined; `--variants join` does. `--write` puts the column `group` into the data set's tables. To correct the groups,
-untick pictures on the page, or change the table, and give the groups back with `--undo`: what they say of their
-pictures holds, whatever is found.
+Writes one row per picture: img_id, group (the lowest img_id among the picture and its copies); for a picture with
+copies also kind (same, mirrored, cropped, captioned: how it differs from picture `of`) and distance (0: no difference
+anywhere; doubtful matches reach up to 0.5). A second table next to it, ending in .pairs.csv, lists every pair of
+copies, and of variants: pictures that are the same except for one part, such as one template with two captions.
+Variants are not copies and are not joined unless `--variants join` is given. `--write` adds the column `group` to the
+data set's tables. To correct the groups, untick pictures on the page, or edit the table, and pass the groups with
+`--undo`: they take precedence over what is found.
 
-Pairs that may be copies come from hashes of many windows of each picture (copies/hashing.py); then the two pictures are
-aligned and compared (copies/verification.py). Both are kept under processed/, so that a further run is quick. Groups
-hold copies of *one* of their pictures: a chain of crops, each a copy of the next, is cut (copies/groups.py).
+Candidate pairs come from hashes of many windows of each picture (copies/hashing.py); the two pictures are then aligned
+and compared (copies/verification.py). Both results are cached under processed/, so that a second run is fast. All
+pictures of a group are copies of *one* of them: a chain of crops, each a copy of the next, is cut (copies/groups.py).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
         if "split" in rows and (parted := rows.groupby("group")["split"].nunique() > 1).any():
             one = rows[rows["group"] == parted.idxmax()]
             where = ", ".join(f"{img_id} {split}" for img_id, split in zip(one["img_id"], one["split"], strict=True))
-            raise UserError(f"{path}: column split parts {parted.sum()} groups of copies, among them {where}")
+            raise UserError(f"{path}: the column split separates {parted.sum()} groups of copies, among them {where}")
         tables[path] = rows
     if not tables:
         raise UserError(
@@ -181,16 +181,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("data_path", metavar="DATA", help="a data set: images/<img_id>.jpg, and for --write datasets/*.csv")
-    flag("--output", default="groups.csv", metavar="FILE.csv", help="the groups (default %(default)s)")
-    flag("--page", metavar="FILE.html", help="write a page to look at as well, and to correct the groups on")
-    flag("--write", action="store_true", help="also write the column group into the data set's tables")
-    flag("--undo", metavar="FILE.csv", help="img_id,group as a person has corrected them: obeyed, whatever is found")
-    flag("--variants", choices=("apart", "join"), default="apart", help="pictures alike but for a part, say a caption")
-    flag("--features", metavar="FILE.npz", help="names and features: neighbours by these are compared as well")
-    flag("--cache", metavar="FOLDER", help="where hashes are kept (default: processed/copies of the data set)")
-    flag("--num_workers", type=at_least(1), default=os.cpu_count() or 1, help="threads (default: cores)")
-    flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
-    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
+    flag("--output", default="groups.csv", metavar="FILE.csv", help="output table of the groups (default %(default)s)")
+    flag("--page", metavar="FILE.html", help="also write a page that shows the groups and lets you correct them")
+    flag("--write", action="store_true", help="also add the column group to the data set's tables")
+    flag("--undo", metavar="FILE.csv", help="img_id,group corrected by hand: takes precedence over what is found")
+    flag("--variants", choices=("apart", "join"), default="apart", help="pictures that differ in one part")
+    flag("--features", metavar="FILE.npz", help="names and features: their nearest neighbours are compared too")
+    flag("--cache", metavar="FOLDER", help="folder of the cached hashes (default: processed/copies of the data set)")
+    flag("--num_workers", type=at_least(1), default=os.cpu_count() or 1, help="threads (default: number of cores)")
+    flag("--left_out", metavar="FILE", help="write the path of each unusable picture and the reason")
+    flag(
+        "--max_pixels", type=at_least(1), default=MAX_PIXELS, help="pixels of the largest picture (default %(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -261,7 +263,7 @@ def print_summary(table: pd.DataFrame, pairs: pd.DataFrame, hashing_seconds: flo
         f"{len(table)} pictures, {sizes.sum()} of them in {len(sizes)} groups of copies" + (f": {said}" if said else "")
     )
     if variants := int((pairs["kind"] == "variant").sum()):
-        print(f"  {variants} pairs of variants, alike but for a part (--variants)")
+        print(f"  {variants} pairs of variants, which differ in one part (--variants)")
     print(f"  {hashing_seconds:.1f} s to decode and hash, {seconds:.1f} s to search and compare")
 
 

@@ -1,12 +1,12 @@
-"""Write a trained ranker as a folder that travels: safetensors, configuration, and a model card.
+"""Export a trained ranker as a portable folder: safetensors, configuration, and a model card.
 
     python export_model.py --check_point RUN/best.pt --output FOLDER [--onnx]
 
-A second or two. FOLDER holds model.safetensors, tensors.safetensors (the training pictures' scores, for percentiles),
-config.json, test_scores.csv, README.md (the model card: data, splits, figures with intervals, what clock and
-community reach beside it, calibration, limits) and SHA256SUMS. Whatever takes a checkpoint takes the folder, and ranks
-from it to the last digit as from the checkpoint: `rank_images.py --check_point FOLDER`. --onnx adds model.onnx, from a
-picture of uint8 to its score and window, and needs requirements-onnx.txt.
+Takes a second or two. FOLDER contains model.safetensors, tensors.safetensors (the training pictures' scores, for
+percentiles), config.json, test_scores.csv, README.md (the model card: data, splits, figures with intervals, what clock
+and community reach beside it, calibration, limits) and SHA256SUMS. Every script that takes a checkpoint also takes the
+folder, and ranks with it exactly as with the checkpoint: `rank_images.py --check_point FOLDER`. --onnx adds model.onnx
+(a uint8 picture → its score and window), and needs requirements-onnx.txt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def export(check_point: str | Path, output: str | Path, onnx: bool = False) -> P
     model, state = from_checkpoint(check_point)
     for name in ("results.json", "test_scores.csv"):
         if "train_scores" not in state or not (run / name).is_file():
-            raise UserError(f"--check_point {check_point}: its run has not finished ({run / name} goes with it)")
+            raise UserError(f"--check_point {check_point}: its run has not finished ({run / name} is missing)")
     results = read_json(run / "results.json")
     if onnx:
         check_onnx()
@@ -216,9 +216,9 @@ def _files(side: int, config: dict[str, Any], onnx: bool) -> list[str]:
 # --- the command ----------------------------------------------------------------------------------------------------
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check_point", required=True, help="best.pt in the folder of a finished run")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="the folder to write")
-    parser.add_argument("--onnx", action="store_true", help="write model.onnx as well")
+    parser.add_argument("--check_point", required=True, help="best.pt of a finished run")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="output folder")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx")
     args = parser.parse_args()
     print_configuration(args, "export a ranker")
     folder = export(args.check_point, args.output, args.onnx)

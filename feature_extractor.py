@@ -1,13 +1,13 @@
-"""Features of anybody's pictures, by a backbone cut at its features, to one file.
+"""Extract features of pictures with a backbone truncated at its features, into one file.
 
     python feature_extractor.py SOURCE --output features.npz [--model_name alexnet] [--weights imagenet|none|FILE]
 
-SOURCE is a folder of pictures, a tar of them, a text file that names one of these a line, a picture, or a data set.
+SOURCE is a folder of pictures, a tar of them, a text file that names one of these per line, a picture, or a data set.
 Features of a picture of 224 pixels: AlexNet 256×6×6, VGG-16 512×7×7, ResNet-101 2048, DenseNet-121 1024; with
-`--cut last` what the last layer sees: AlexNet and VGG 4096, the others as before. The file holds `names` (paths, in a
-folder from there; of a data set img_id), `features` (n, d; float32), `left_out` and `reasons` of pictures that cannot
-be used, and `about`: a JSON object that names the network, its weights with their hash, and the transform. A killed run
-goes on where it was. `torchrun --nproc_per_node N feature_extractor.py …` shares the batches out among N processes.
+`--cut last`, the input of the last layer: AlexNet and VGG 4096, the others as before. The file contains `names` (paths
+relative to the folder, or the img_ids of a data set), `features` (n, d; float32), `left_out` and `reasons` of unusable
+pictures, and `about`: a JSON object with the network, its weights and their hash, and the transform. A killed run
+resumes where it stopped. `torchrun --nproc_per_node N feature_extractor.py …` divides the batches among N processes.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def write_features(
     of_batches = [slice(*bound) for bound in bounds]  # and each to its pictures
     paths = [parts / f"{_digest([[str(name) for name in names[i]], list(stamps[i])])}.npz" for i in of_batches]
     if done := sum(path.exists() for path in paths):
-        print(f"going on: {done} of {len(paths)} batches are computed", flush=True)
+        print(f"resuming: {done} of {len(paths)} batches are computed", flush=True)
     mine = slice(distributed.rank(), None, distributed.world())
     for (start, stop), part in tqdm(list(zip(bounds, paths, strict=True))[mine], "features", disable=None):
         if part.exists():
@@ -150,7 +150,7 @@ def _join(output: Path, paths: list[Path], names: np.ndarray, about: dict[str, A
 def read_features(path: str | Path) -> Features:
     """What `write_features` wrote; a UserError for anything else."""
     if Path(path).exists() and not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
-        raise UserError(f"{path} is not a feature file of this project: it is no .npz, or a part of one")
+        raise UserError(f"{path} is not a feature file of this project: not an .npz file, or only part of one")
     try:
         with np.load(path) as file:
             return Features(*(file[name] for name in Features._fields[:-1]), json.loads(str(file["about"])))
@@ -223,18 +223,20 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("source", metavar="SOURCE", help="a folder, a tar, a list of paths, a picture, or a data set with images/")
     flag("--output", required=True, metavar="FILE.npz")
-    flag("--left_out", metavar="FILE", help="write the path of each file that is not used, and why")
-    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
-    flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's own name")
+    flag("--left_out", metavar="FILE", help="write the path of each unused file and the reason")
+    flag(
+        "--max_pixels", type=at_least(1), default=MAX_PIXELS, help="pixels of the largest picture (default %(default)s)"
+    )
+    flag("--model_name", default="alexnet", help=", ".join(NETWORKS) + ", or torchvision's name of a network")
     flag("--weights", default="imagenet", help="imagenet, none or a torchvision state dict")
-    flag("--cut", default="published", choices=CUTS, help="before the head, or before its last layer")
+    flag("--cut", default="published", choices=CUTS, help="truncate before the head, or before its last layer")
     flag("--image_size", type=at_least(32), default=224)
     flag("--batch_size", type=at_least(1), default=64)
     flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures")
     flag("--device", default="auto")
     flag("--amp", action=argparse.BooleanOptionalAction, default=False, help="bf16 autocast")
-    flag("--deterministic", action="store_true", help="measure nothing to choose the memory layout by")
-    flag("--seed", type=at_least(0), default=0, help="of the weights, with --weights none")
+    flag("--deterministic", action="store_true", help="do not time memory layouts to choose the fastest")
+    flag("--seed", type=at_least(0), default=0, help="random seed of the weights, with --weights none")
     return parser.parse_args(words)
 
 
@@ -278,7 +280,7 @@ def main() -> None:
             print(f"  left out: {name}: {reason}")
             left_out(str(name), str(reason), UNREADABLE)
     if truncated:
-        print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
+        print(f"{truncated} pictures are truncated after their last pixel; they are used")
     shape = "×".join(map(str, found.features.shape[1:]))
     print(f"{len(found.names)} pictures, {shape} features each → {args.output}")
     print(left_out)

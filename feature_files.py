@@ -1,6 +1,6 @@
-"""Features from anywhere: an .npz with `names` and `features`, read, checked, and matched with a table's images.
+"""Feature files (.npz of `names` and `features`) from any source: read, validated, and matched with a table's images.
 
-`names` (n,) are img_ids, or paths whose file is called so; `features` (n, d or n, …) numbers. Nothing is unpickled.
+`names` (n,) are img_ids, or paths to files so named; `features` (n, d or n, …) are numbers. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_feature_file(path: str | Path) -> FeatureFile:
     if not path.exists():
         raise UserError(f"--features {path} does not exist")
     if not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
-        raise UserError(f"--features {path} cannot be read: it is no feature file (.npz), or a part of one")
+        raise UserError(f"--features {path} cannot be read: not a feature file (.npz), or only part of one")
     try:
         with np.load(path) as file:  # numpy's own default: no pickles
             if missing := {"names", "features"} - set(file.files):
@@ -80,16 +80,16 @@ def _checked(path: Path, names: np.ndarray, features: np.ndarray) -> np.ndarray:
     if not features.size:
         raise UserError(f"--features {path}: features is {features.shape}: nothing to learn from")
     if features.dtype.kind not in "fiub":
-        raise UserError(f"--features {path}: features is of type {features.dtype}, not of numbers")
+        raise UserError(f"--features {path}: features has dtype {features.dtype}, which is not numeric")
     if len(np.unique(names)) < len(names):
         twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
-        raise UserError(f"--features {path}: the name {str(twice)!r} stands there twice")
+        raise UserError(f"--features {path}: the name {str(twice)!r} occurs twice")
     with np.errstate(over="ignore"):
         flat = features.reshape(len(features), -1).astype(np.float32)
     bad = ~np.isfinite(flat)
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise UserError(f"--features {path}: feature {column} of {str(names[row])!r} is no finite number")
+        raise UserError(f"--features {path}: feature {column} of {str(names[row])!r} is NaN or infinite")
     return flat
 
 
@@ -103,7 +103,7 @@ def places_of(file: FeatureFile, img_ids: np.ndarray) -> np.ndarray:
     place = pd.Series(np.flatnonzero(known), number[known].astype(np.int64))
     if place.index.has_duplicates:
         twice = place.index[place.index.duplicated()][0]
-        raise UserError(f"--features {file.path}: two of its names stand for the img_id {twice}")
+        raise UserError(f"--features {file.path}: two of its names refer to img_id {twice}")
     return place.reindex(img_ids, fill_value=-1).to_numpy()
 
 
@@ -122,5 +122,5 @@ def of_images(file: FeatureFile, img_ids: pd.Series) -> FeaturesOfImages:
         print(f"features: {strangers} of {len(file.names)} names are not in the table ({strange!r}, …)", flush=True)
     lacking = pd.DataFrame({"img_id": img_ids[~there], "fault": "no features"})
     if len(lacking):
-        print(f"features: {len(lacking)} of {len(img_ids)} images have none and are left out", flush=True)
+        print(f"features: {len(lacking)} of {len(img_ids)} images have no features and are left out", flush=True)
     return FeaturesOfImages(img_ids[there].to_numpy(), file.features[places[there]], lacking)

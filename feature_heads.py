@@ -1,6 +1,6 @@
-"""Heads on features from anywhere (feature_files.py): a linear one and a small network, chosen on validation.
+"""Heads on precomputed features (feature_files.py): a linear layer and a small network, selected on validation data.
 
-Both standardise what they are given, and learn by whatever loss the task has.
+Both standardise their input and are trained with the loss of the task.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def choose_head(
             if np.isfinite(value) and (best is None or value > best[0]):
                 best = value, head
     if best is None:
-        raise UserError("--features: no head learns from these features: their outputs are no numbers")
+        raise UserError("--features: training fails on these features: every head's output is NaN")
     return best[1], tried
 
 
@@ -161,11 +161,15 @@ def head_from_checkpoint(path: str | Path, kind: str, file: FeatureFile) -> tupl
     shape = state["head"]
     if file.features.shape[1] != shape["width"]:
         had, has = shape["width"], file.features.shape[1]
-        raise UserError(f"--features {file.path} has {has} numbers a picture, the head of {path} was trained on {had}")
+        raise UserError(
+            f"--features {file.path} has {has} numbers per picture, but the head of {path} was trained on {had}"
+        )
     for key in ("model_name", "weights_sha256", "cut"):
         had, has = (about.get(key) for about in (state["features"], file.about))
         if had and has and had != has:
-            raise UserError(f"--features {file.path} is of {key} {has}, the head of {path} was trained on {had}")
+            raise UserError(
+                f"--features {file.path} was made with {key} {has}, but the head of {path} was trained on {had}"
+            )
     head = build_head(shape["kind"], shape["width"], shape["outputs"], shape["setting"])
     head.load_state_dict(state["model"])
     return head.eval(), state

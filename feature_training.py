@@ -1,7 +1,7 @@
-"""Rankers and classifiers of pictures that are features already: what --features does where pictures would be read.
+"""Rankers and classifiers on precomputed features: the implementation of --features, in place of pictures.
 
-`train_siamese.py`, `train_classifier.py` and `rank_images.py` call it. feature_files.py says what a feature file is,
-feature_heads.py what is trained on it; splits, pairs, figures and files are those of the trainings on pictures.
+Called by `train_siamese.py`, `train_classifier.py` and `rank_images.py`. feature_files.py defines the file format and
+feature_heads.py the heads; splits, pairs, metrics and output files are the same as when training on pictures.
 """
 
 from __future__ import annotations

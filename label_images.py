@@ -1,4 +1,4 @@
-"""Label anyone's pictures with a trained classifier: which subreddit is each of them from?"""
+"""Label pictures with a trained classifier: which subreddit is each of them from?"""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def label_pictures(
             write_csv(unreadable_path, pd.DataFrame(unreadable, columns=["path", "reason"]))
             print(f"{len(unreadable)} pictures cannot be read; the reasons are in {unreadable_path}")
     if truncated:
-        print(f"{truncated} pictures are truncated at their end; their pixels are whole, and they count")
+        print(f"{truncated} pictures are truncated after their last pixel; they are used")
     counts = Counter(label for _, label, _ in rows)
     print("\n".join(f"  {count:6} {name}" for name, count in counts.most_common()))
     print(f"{len(rows)} pictures labelled → {output}")

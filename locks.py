@@ -1,4 +1,4 @@
-"""One process at a time: a process waits for its turn, or is refused. The lock of one that dies is free."""
+"""File locks: one process at a time; others wait or are refused. The lock of a process that dies is released."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Ranking losses over scores, and the penalty that brings a window back into its picture.
+"""Ranking losses on scores, and the penalty that moves a window back into its picture.
 
-Scores have no unit; only their differences count. A target is 1 where the first image is the more viral, 0 where the
-second is, ½ for equals.
+Scores have no unit; only differences matter. A target is 1 if the first image is more viral, 0 if the second is, and ½
+if they are equal.
 """
 
 from __future__ import annotations

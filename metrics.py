@@ -1,13 +1,13 @@
-"""Figures of merit: pair accuracy and rank correlations, classes, windows, with their intervals and tests.
+"""Metrics of rankers, classifiers and windows, with confidence intervals and tests.
 
 Pairs that share a picture are not independent, and an interval over pairs would be far too narrow. The unit here is the
-picture. How much a share over pairs varies from one sample of pictures to the next is estimated from the pairs of pairs
-that have no picture in common (`_estimate`). For all pairs that is the variance of a U-statistic (Hoeffding 1948), for
+picture. How much a share of pairs varies from one sample of pictures to the next is estimated from the pairs of pairs
+that have no picture in common (`_estimate`). For all pairs this is the variance of a U-statistic (Hoeffding 1948), for
 one set against another that of DeLong, DeLong and Clarke-Pearson (1988), for listed pairs the estimator for dyadic data
-(Fafchamps and Gubert 2007; Aronow, Samii and Assenova 2015). No random numbers are involved, and it takes O(n log n)
-time and O(n) memory. A percentile bootstrap over pictures takes n² of both, and is less true. Of two equally good
-rankers on 30 pictures it tells a difference in 1 to 6 % of the cases, where 5 % are meant (here in 4 to 6 %), and its
-interval of the accuracy of 3 pictures against 15 misses the truth in a third of the cases.
+(Fafchamps and Gubert 2007; Aronow, Samii and Assenova 2015). It uses no random numbers, O(n log n) time and O(n)
+memory. A percentile bootstrap over pictures needs n² of both and is less accurate: for two equally good rankers on 30
+pictures it reports a difference in 1 to 6 % of the cases at a nominal 5 % (here: 4 to 6 %), and its interval for the
+accuracy of 3 pictures against 15 misses the truth in a third of the cases.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Anybody's own pictures → a data set: a folder per community for the classifier, a CSV of scores for the ranker.
+"""Your own pictures → a data set: a folder per community for the classifier, a CSV file of scores for the ranker.
 
-A folder is read as torchvision's ImageFolder reads it: what lies under one of its folders, at any depth and in tars
-too, belongs to the community of that name. Where its folders are called train, validation (or val, valid) and test,
-their folders are the communities, and these names go into the column `split`. A CSV file has the columns `file` (from
-where the CSV lies, or absolute) and `score`, and may have `split` and `group` (copies of one picture).
+A folder is read like torchvision's ImageFolder: everything in one of its subfolders, at any depth and also in tars,
+belongs to the community of that name. If the subfolders are called train, validation (or val, valid) and test, the
+folders in them are the communities, and these names go into the column `split`. A CSV file has the columns `file`
+(relative to the CSV file, or absolute) and `score`, and may have `split` and `group` (copies of one picture).
 
-Pictures of any kind and name become images/<img_id>.jpg, as links to the same bytes where the disk can, else as copies.
-Files whose names are whole numbers keep these as img_id; others are numbered. datasets/files.csv (img_id,file) tells
-which is which, and keeps the numbers of pictures known from before, so that one data set can have both tables.
+Pictures of any format and name become images/<img_id>.jpg, as hard links where the file system allows, otherwise as
+copies. Files named by a whole number keep it as img_id; others are numbered. datasets/files.csv (img_id,file) records
+the mapping, and pictures that are already in it keep their number, so that one data set can have both tables.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_data_set(source: str | Path, data_path: str | Path, left_out: LeftOut) 
     """
     source, data_path = Path(source), Path(data_path)
     if data_path.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"--data_path {data_path} lies in --from {source}: its own pictures would be read as well")
+        raise UserError(f"--data_path {data_path} is inside --from {source}: its own pictures would be read as well")
     if source.is_dir():
         name, (table, sources) = "image4classification", of_folder(source, left_out)
     elif source.is_file():
@@ -75,7 +75,9 @@ def of_folder(folder: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Sourc
     table = pd.DataFrame(rows, columns=["file", "subreddit", *(["split"] if split else [])])
     names = sorted(table["subreddit"].unique())
     if len(names) < 2:
-        raise UserError(f"--from {folder}: pictures in {len(names)} folders, where a classifier needs two communities")
+        raise UserError(
+            f"--from {folder}: pictures in {len(names)} folders, but a classifier needs at least two communities"
+        )
     table.insert(2, "label", table["subreddit"].map({name: label for label, name in enumerate(names)}))
     return table, kept
 
@@ -88,10 +90,10 @@ def of_scores(path: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Source]
     for bad, what in ((given[file].isna(), file), (~np.isfinite(numbers), score)):
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise UserError(f"{path} line {row + 2}: {what} is {str(given[what].iloc[row])!r}, which cannot be used")
+            raise UserError(f"{path} line {row + 2}: {what} is {str(given[what].iloc[row])!r}, which is not valid")
     if given[file].duplicated().any():
         row = int(np.flatnonzero(given[file].duplicated())[0])
-        raise UserError(f"{path} line {row + 2}: {given[file].iloc[row]!r} stands there twice")
+        raise UserError(f"{path} line {row + 2}: {given[file].iloc[row]!r} occurs twice")
     more = given[[name for name in ("split", "group") if name in given]]
     table = pd.concat([given[file].rename("file"), numbers.rename("v_score"), more], axis=1)
     places = [picture_of(name, path.parent) for name in table["file"]]
@@ -100,7 +102,7 @@ def of_scores(path: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Source]
             left_out(os.path.join(path.parent, name), "no such file")
     there = np.array([place is not None for place in places])
     if not there.any():
-        raise UserError(f"--from {path}: none of its {len(table)} files is there; the first is {table['file'][0]!r}")
+        raise UserError(f"--from {path}: none of its {len(table)} files exists; the first is {table['file'][0]!r}")
     order = np.flatnonzero(there)[np.argsort(table["v_score"][there].to_numpy(), kind="stable")]  # lowest first
     return table.iloc[order].reset_index(drop=True), [Source(str(places[row]), str(places[row])) for row in order]
 

@@ -1,7 +1,7 @@
-"""Pairs that somebody else has made, datasets/pairs.csv: read, checked row by row, and split.
+"""User-supplied pairs, datasets/pairs.csv: read, validated row by row, and split.
 
-A row is img_id_1, img_id_2 and the target, 0 to 1: how far, or how often, the first was preferred (½: equals). Optional
-are the column split (train, validation, test), which is obeyed where it stands, and weight (above 0; 1 without it).
+A row has img_id_1, img_id_2 and the target, 0 to 1: how far, or how often, the first was preferred (½: equal). Optional
+columns are split (train, validation, test), which takes precedence, and weight (above 0; 1 by default).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def split_pairs(
     """
     if "split" in pairs:
         if folds > 1:
-            raise UserError("--folds: the column split of pairs.csv says what is tested")
+            raise UserError("--folds: the column split of pairs.csv determines the test set")
         if (pairs["split"] == "validation").any():
             return pairs
         train = pairs[pairs["split"] == "train"]
@@ -109,7 +109,7 @@ def _inside(pairs: pd.DataFrame, images: pd.Series) -> pd.DataFrame:
     """The pairs that lie inside a split of `images` (by img_id)."""
     first, second = (images.loc[pairs[side]].to_numpy() for side in COLUMNS[:2])
     if across := int((first != second).sum()):
-        print(f"{across} of {len(pairs)} pairs lie across two splits and are left out", flush=True)
+        print(f"{across} of {len(pairs)} pairs are in two splits and are left out", flush=True)
     return pairs.assign(split=first)[first == second]
 
 

@@ -1,4 +1,4 @@
-"""Compare finished rankers: is one right more often than another, by more than chance among pictures explains?"""
+"""Compare finished rankers: is one more accurate than another, beyond what sampling of the pictures explains?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compare_runs(runs: list[str]) -> list[dict[str, float]]:
     A run is a training's folder, or the folder of its --seeds or --folds; these are compared seed by seed.
     """
     if len(runs) < 2:
-        raise UserError(f"--compare {' '.join(runs)}: it takes two runs or more")
+        raise UserError(f"--compare {' '.join(runs)}: pass two runs or more")
     tables = [_test_scores(Path(run)) for run in runs]
     for run, table in zip(runs, tables, strict=True):
         if table.keys() != tables[0].keys():

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its folder: figures of merit, tables of the test pictures, charts."""
+"""The outputs of a finished training: metrics, tables of the test pictures, charts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def print_ranker(results: dict[str, Any], folder: Path) -> None:
         names = {"clock": "clock (older first)", "community": "community", "context": "both"}
         found = [f"{names[name]} {each['value']:.4f} ({each['low']:.4f} to {each['high']:.4f})"
                  for name, each in context.items()]  # fmt: skip
-        print(f"without a look at any picture, on the same pairs: {', '.join(found)}")
+        print(f"without looking at any picture, on the same pairs: {', '.join(found)}")
     if known := results.get("calibration"):
         error = f"{known['ece']:.3f} ({known['ece_low']:.3f} to {known['ece_high']:.3f})"
         print(f"its probabilities (temperature {known['temperature']:.3g}): calibration error {error}")

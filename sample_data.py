@@ -1,36 +1,36 @@
-"""A sample community, drawn by code: pictures whose virality has a known cause, and the submissions they would get.
+"""Generate a sample community: pictures whose virality has a known cause, and the submissions they would get.
 
     python sample_data.py --output data/sample [--num_images 600] [--seed 0]         a few seconds, no network
-    python sample_data.py --output data/own --num_images 400 --as_dump               as a dump of Reddit's, in dump/
-    python sample_data.py --output data/hard --decoys --grounds PHOTOS               harder to look at
+    python sample_data.py --output data/own --num_images 400 --as_dump               as a Reddit dump, in dump/
+    python sample_data.py --output data/hard --decoys --grounds PHOTOS               harder to localise
 
 The generative model
   latent     z ~ uniform(0, 1) for each picture, independent of everything else: how viral the picture is.
-  subreddit  one of funny, WTF, aww, atheism, gaming, uniformly. Each has a manner of its own: ground and palette.
-  picture    160 to 320 pixels a side, JPEG. On the subreddit's ground lies clutter: plain discs, boxes, triangles and
-             strokes of any colour, place and size. Over it lies one *cue*.
+  subreddit  one of funny, WTF, aww, atheism, gaming, uniformly. Each has a style of its own: background and palette.
+  picture    160 to 320 pixels a side, JPEG. The subreddit's background is covered with clutter: plain discs, boxes,
+             triangles and strokes of random colour, place and size. On top of it is one *cue*.
   cue        a badge at a random place, 0.20 to 0.34 of the picture's shorter side: a black rim, a white ring and a core
-             whose colour runs with z from blue over green and yellow to red. Only the badge is ringed; its colours
-             occur in the clutter too, so that the sum of the colours of a picture says little about z.
-  resubmissions   m ~ round(exp(0.9 + 3 z + N(0, 0.1))), at least 1: the latent acts on how often people pass it on.
+             whose colour changes with z from blue through green and yellow to red. Only the badge has a ring; its
+             colours also occur in the clutter, so that the colour histogram of a picture says little about z.
+  resubmissions   m ~ round(exp(0.9 + 3 z + N(0, 0.1))), at least 1: the latent determines how often people pass it on.
              Two thirds go to the picture's own subreddit, the others to one of the other four, to pics, or to offbeat
-             (which is not among the twenty that count). Hours follow the day.
-  votes      score = community's mean × hour's mean × exp(N(0, 0.12)), less up to three downvotes. The latent
-             does not act on the votes of one submission; with V's logarithm negative below the mean m, it
-             could not act evenly.
-  malformed  five lines with too many fields, side by side, as in the real file.
+             (which is not among the twenty that count). Hours follow a daily cycle.
+  votes      score = community's mean × hour's mean × exp(N(0, 0.12)), minus up to three downvotes. The latent does
+             not affect the votes of one submission; since V's logarithm is negative below the mean m, its effect
+             could not be uniform.
+  malformed  five consecutive lines with too many fields, as in the real file.
 
---decoys makes it harder to tell where to look: in each picture lie one or two *decoys*, the rim and ring of a badge
-without its core, all white within; and one of ten pictures has no badge: its latent is 0.5. --grounds FOLDER takes
-photographs of that folder for grounds, cropped to the picture's size; the community then shows nowhere.
+--decoys makes it harder to tell where to look: each picture contains one or two *decoys*, the rim and ring of a badge
+with a white interior in place of the core; and one in ten pictures has no badge: its latent is 0.5. --grounds FOLDER
+uses the photographs of a folder as backgrounds, cropped to the picture's size; the community is then not visible.
 
-The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: what a
-ranker could reach that read the cue without error. `noise_ceiling` computes it from truth.csv and data_set_iv.csv.
+The noise ceiling is the share of pairs of pictures that the true latent puts in the order of the virality score: the
+accuracy of a ranker that reads the cue without error. `noise_ceiling` computes it from truth.csv and data_set_iv.csv.
 
-Written: redditSubmissions.csv.gz in SNAP's format, images/<img_id>.jpg, datasets/truth.csv (img_id, latent, and the
-cue's box x,y,w,h in pixels, empty without a badge), and sample.json with what was asked. With --as_dump only the dump,
-its pictures and its truth (sample_dump.py says what they hold); there m ~ round(exp(0.1 + 2.1 z + N(0, 0.1))), some
-four posts a picture.
+Writes redditSubmissions.csv.gz in SNAP's format, images/<img_id>.jpg, datasets/truth.csv (img_id, latent, and the cue's
+box x,y,w,h in pixels, empty without a badge), and sample.json with the settings. With --as_dump it writes only the
+dump, its pictures and its truth (described in sample_dump.py); there m ~ round(exp(0.1 + 2.1 z + N(0, 0.1))), about
+four posts per picture.
 """
 
 from __future__ import annotations
@@ -356,12 +356,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", default="data/sample", metavar="FOLDER")
     parser.add_argument("--num_images", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--as_dump", action="store_true", help="write the community as a dump of Reddit's, with a truth"
-    )
+    parser.add_argument("--as_dump", action="store_true", help="write the community as a Reddit dump, with its truth")
     parser.add_argument("--decoys", action="store_true", help="badges without a core, and pictures without a badge")
-    parser.add_argument("--grounds", metavar="FOLDER", help="photographs to draw on")
-    parser.add_argument("--base_url", default="https://pictures.example.org", help="where the dump's other files are")
+    parser.add_argument("--grounds", metavar="FOLDER", help="photographs to use as backgrounds")
+    parser.add_argument(
+        "--base_url", default="https://pictures.example.org", help="base address of the dump's other files"
+    )
     args = parser.parse_args()
     if args.num_images < 10:
         raise UserError(f"--num_images {args.num_images}: at least 10 are needed for three splits")

@@ -1,19 +1,19 @@
-"""The sample community as a dump of Reddit's would hold it: with the quirks of real ones, copies of pictures, a truth.
+"""The sample community as a Reddit dump: with the quirks of real dumps, copies of pictures, and the truth about both.
 
 Written by `sample_data.py --as_dump` into the folder dump/:
-  RS_1.zst, RS_2.ndjson, top.json   posts a line, compressed or with Windows' newlines and a torn last line; a listing.
-             Together they are one stream for submissions.py.
-  pictures/  what must be served: i.redd.it/NAME.jpg, i.imgur.com/NAME.jpg, files/NAME.jpg (at --base_url).
+  RS_1.zst, RS_2.ndjson, top.json   one post per line, compressed, or with Windows newlines and a torn last line; a
+             listing. Together they are one stream for submissions.py.
+  pictures/  the files to serve: i.redd.it/NAME.jpg, i.imgur.com/NAME.jpg, files/NAME.jpg (at --base_url).
   truth_addresses.csv   address,picture,copy,served: which picture of the sample an address shows, and how it was made:
              original, re-encoded, half size, mirrored, cropped (5 to 10 % of width and height), captioned (a bar with
-             words above). A few originals are not served any more.
-  truth_virality.csv    picture,submissions,max_a_score,v_score, computed here by the definition, copies being one
-             image, over all communities, by the hour in UTC.
-  truth.json            what submissions.py must count: lines, posts, rows, and why which were left out.
+             words above). A few originals are no longer served.
+  truth_virality.csv    picture,submissions,max_a_score,v_score, computed here from the definition, copies counted as
+             one image, over all communities, by the hour in UTC.
+  truth.json            what submissions.py must count: lines, posts, rows, and how many were left out for which reason.
 
 The quirks: numbers as strings and floats, `&amp;` in addresses and titles, null scores, previews with signatures,
-Imgur's pages, galleries, crossposts, the same post had twice (with other votes, or removed by then), blank, torn and
-foreign lines, a line of a megabyte, bytes that are no UTF-8; text posts, videos, removed ones, ones for adults,
+Imgur pages, galleries, crossposts, the same post retrieved twice (with other votes, or removed in between), blank, torn
+and foreign lines, a line of a megabyte, bytes that are not UTF-8; text posts, videos, removed posts, posts over 18,
 advertisements, comments.
 """
 

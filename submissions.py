@@ -1,27 +1,27 @@
-"""Anybody's submissions to Reddit → one table, a row a picture: dumps, listings, SNAP's file, tables of any make.
+"""Any Reddit submissions → one table, one row per picture: dumps, listings, SNAP's file, tables of any kind.
 
     python submissions.py RS_2020-05.zst top.json mine.csv --output data/own [--subreddits pics funny]
                           [--after 2020-01 --before 2020-07] [--over_18] [--no-authors]
 
-Read, compressed (gzip, zstd with windows of up to 2 GiB, bzip2, xz) or not, as one stream: lines of JSON, as Pushshift
-and Arctic Shift have them; a listing (reddit.com/r/NAME/top.json) or an archive's answer; SNAP's file; CSV with its
-columns in any order, whose names are mapped and the unknown ones named.
+Input files, compressed (gzip, zstd with windows of up to 2 GiB, bzip2, xz) or not, are read as one stream: lines of
+JSON, as in Pushshift's and Arctic Shift's dumps; a listing (reddit.com/r/NAME/top.json) or an archive's response;
+SNAP's file; CSV with columns in any order, whose names are mapped and the unknown ones reported.
 
-Kept are posts that link to pictures: files, Reddit's own, Imgur's in all forms, galleries (a row a picture). The others
-are counted by kind (posts.KINDS). Of a post that occurs again, the retrieval that was made last counts, the last in
-order if times do not say; if by then it was removed, it is left out.
+Posts that link to pictures are kept: files, Reddit's own, Imgur's in all forms, galleries (one row per picture). The
+others are counted by kind (posts.KINDS). If a post occurs more than once, the latest retrieval counts (the last in the
+stream if the times do not tell); if it had been removed by then, it is left out.
 
-Written, whole or not at all, in the folder --output: submissions.csv.gz (image_id, unixtime, title, score, comments,
-subreddit, author, reddit_id, url), submissions.json (what became of every post), submissions.malformed.csv, if any
-line is, and .author_salt. Authors are stored as hashes, salted with that file, which only its owner may read and which
-is not to be published: the names of Reddit are known, so that without a secret salt each could be tried out; the same
-salt makes a person the same in tables made at different times. --no-authors stores none.
+Writes, atomically, into the folder --output: submissions.csv.gz (image_id, unixtime, title, score, comments,
+subreddit, author, reddit_id, url), submissions.json (what was kept and left out), submissions.malformed.csv, if any
+line is malformed, and .author_salt. Authors are stored as hashes salted with that file, which only its owner may read
+and which must not be published: Reddit's user names are public, so without a secret salt each could be tried; with the
+same salt, an author has the same hash in tables made at different times. --no-authors stores none.
 
-Cost: on two cores some 330,000 posts a second of 600 bytes each, 110,000 of 2.5 kB: 0.64 and 0.72 of the rate at
-which orjson and zstandard read the same file and do nothing else (0.5 where posts have 350 bytes). 450 MB of memory,
-whatever the size; a window of 2 GiB takes as much more. A post takes 28 bytes on the disk beside the table while it
-is made, so that none need be held in memory to know it again: 24 for its key, time and number, 3 for its kind and its
-pictures, 1 for whether another retrieval counts.
+Cost: on two cores about 330,000 posts of 600 bytes a second, or 110,000 of 2.5 kB: 0.64 and 0.72 of the rate at which
+orjson and zstandard merely read the same file (0.5 for posts of 350 bytes). 450 MB of memory, whatever the size; a
+window of 2 GiB takes as much again. While the table is made, a post takes 28 bytes on disk next to it, so that repeated
+posts are found without holding any in memory: 24 for its key, time and number, 3 for its kind and its pictures, 1 for
+whether another retrieval counts.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class Gathered:
             counts = Counter({KINDS[key] if type(key) is int else key: count for key, count in counts.items()})
             if not counts["rows"]:
                 found = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-                raise UserError(f"no post that is asked for links to a picture (of {self.total}: {found or 'none'})")
+                raise UserError(f"none of the selected posts links to a picture (of {self.total}: {found or 'none'})")
         return counts
 
 
@@ -334,7 +334,7 @@ def date(word: str) -> int:
     try:
         return moment(word)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is no date such as 2020, 2020-05, 2020-05-31T12:00") from None
+        raise argparse.ArgumentTypeError(f"{word!r} is not a date such as 2020, 2020-05 or 2020-05-31T12:00") from None
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -342,11 +342,11 @@ def parse_arguments() -> argparse.Namespace:
     flag = parser.add_argument
     flag("files", nargs="+", metavar="FILE", help="dumps, listings, tables; compressed or not")
     flag("--output", required=True, metavar="FOLDER", help="the data set's folder, data/<name>")
-    flag("--subreddits", nargs="+", metavar="NAME", help="communities to keep, in any case (default: all)")
-    flag("--after", type=date, metavar="DATE", help="keep posts from this moment on (UTC)")
-    flag("--before", type=date, metavar="DATE", help="keep posts before this moment (UTC)")
-    flag("--over_18", action=argparse.BooleanOptionalAction, default=False, help="keep posts marked as for adults")
-    flag("--authors", action=argparse.BooleanOptionalAction, default=True, help="keep salted hashes of authors' names")
+    flag("--subreddits", nargs="+", metavar="NAME", help="communities to keep, in upper or lower case (default: all)")
+    flag("--after", type=date, metavar="DATE", help="keep posts from this time on (UTC)")
+    flag("--before", type=date, metavar="DATE", help="keep posts before this time (UTC)")
+    flag("--over_18", action=argparse.BooleanOptionalAction, default=False, help="keep posts marked as over 18")
+    flag("--authors", action=argparse.BooleanOptionalAction, default=True, help="store salted hashes of authors' names")
     return parser.parse_args()
 
 

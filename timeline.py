@@ -1,7 +1,7 @@
-"""When each image was posted, to which community, under which title and with how many votes: the posts of a data set.
+"""The posts of a data set: when each image was posted, to which community, with which title and how many votes.
 
 They are read from Deza & Parikh's lists, from SNAP's file or from submissions.csv[.gz], whichever the data set has.
-Deza & Parikh's lists have no times, but Reddit numbers its posts in order: the id, in base 36, is a clock.
+Deza & Parikh's lists have no times, but Reddit numbers its posts in order, so the id, in base 36, serves as a clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both trainings do alike: their common flags, the run folder, the loop over epochs, several seeds and folds."""
+"""Shared by both training scripts: common flags, the run folder, the epoch loop, several seeds and folds."""
 
 from __future__ import annotations
 
@@ -52,32 +52,34 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that both training scripts share. Their defaults are those of the script's `train`."""
     flag = parser.add_argument
     flag("--data_path", help="a data set: datasets/*.csv and images/<img_id>.jpg")
-    flag("--save_dir", help="the run's folder (default %(default)s)")
+    flag("--save_dir", help="output folder of the run (default %(default)s)")
     flag("--device", help="auto, cpu, cuda:0 or mps")
     flag("--epochs", type=at_least(1), help="default: the recipe's")
     flag("--batch_size", type=at_least(2), help="default: the recipe's")
     flag("--learning_rate", type=above_zero, help="default: the recipe's")
-    flag("--image_size", type=at_least(32), help="side in pixels of what the network sees (default: the recipe's)")
-    flag("--weights", help="imagenet (the default), none, or a file with a torchvision state dict")
+    flag("--image_size", type=at_least(32), help="side of the network's input in pixels (default: the recipe's)")
+    flag("--weights", help="imagenet (the default), none (random weights), or a state dict file")
     flag("--num_workers", type=at_least(0), help="threads that decode pictures (default %(default)s)")
-    flag("--cache", choices=("on", "off"), help="off: decode pictures for every batch, keep none")
-    flag("--max_pixels", type=at_least(1), help="of a picture (default %(default)s)")
-    flag("--left_out", metavar="FILE", help="write the path of each picture that cannot be used, and why")
+    flag("--cache", choices=("on", "off"), help="off: decode the pictures of every batch anew")
+    flag("--max_pixels", type=at_least(1), help="pixels of the largest picture (default %(default)s)")
+    flag("--left_out", metavar="FILE", help="write the path of each unusable picture and the reason")
     flag(
-        "--split", choices=("hash", "time", "table"), help="default: the table's column split, else by a hash of img_id"
+        "--split",
+        choices=("hash", "time", "table"),
+        help="default: the table's column split, otherwise a hash of img_id",
     )
-    flag("--seed", type=at_least(0), help="of splits, weights and batches (default %(default)s)")
-    flag("--check_point", metavar="last|FILE", help="go on from last.pt in --save_dir, or from a file")
+    flag("--seed", type=at_least(0), help="random seed of splits, weights and batches (default %(default)s)")
+    flag("--check_point", metavar="last|FILE", help="resume from last.pt in --save_dir, or from a file")
     flag("--compile", action=argparse.BooleanOptionalAction, help="torch.compile the training step")
     flag("--amp", action=argparse.BooleanOptionalAction, help="bf16 autocast (default: where it is faster)")
-    flag("--deterministic", action=argparse.BooleanOptionalAction, help="measure nothing to choose the precision by")
+    flag("--deterministic", action=argparse.BooleanOptionalAction, help="do not time precisions to choose the fastest")
 
 
 def add_several_runs(parser: argparse.ArgumentParser) -> None:
     """The flags of `train_many`."""
     flag = parser.add_argument
-    flag("--seeds", type=int, nargs="+", metavar="SEED", help="a run each; prints mean ± standard deviation")
-    flag("--folds", type=at_least(1), help="cross-validation: a run for each fold as the test split")
+    flag("--seeds", type=int, nargs="+", metavar="SEED", help="one run per seed; prints mean ± standard deviation")
+    flag("--folds", type=at_least(1), help="cross-validation: one run per fold, with that fold as the test split")
 
 
 def defaults_of(train: Callable) -> dict[str, Any]:
@@ -171,9 +173,9 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
     state = load_checkpoint(path, kind)
     finished = path.name == "last.pt" and state.get("epoch", 0) == state["config"].get("epochs")
     if "optimiser" not in state and not finished:
-        raise UserError(f"--check_point {path} holds a network to use, not a run to go on with: last.pt does")
+        raise UserError(f"--check_point {path} holds a network for inference, not a run to resume: use last.pt")
     if (key := first_difference(state["config"], config)) is not None:
-        made_for = ", on a schedule made for these: give another --save_dir" if key == "epochs" else ""
+        made_for = ", and the schedule depends on it: pass another --save_dir" if key == "epochs" else ""
         raise UserError(f"--{key} is {config[key]}, but {path} was trained with {state['config'].get(key)}{made_for}")
     return state
 
@@ -286,7 +288,7 @@ def fit(
     if resumed:
         restore(resumed, network, optimiser, scheduler)
         state = {key: resumed[key] for key in state}
-        print(f"going on after epoch {state['epoch']} of {epochs}")
+        print(f"resuming after epoch {state['epoch']} of {epochs}")
     best, saved, cost = None, -np.inf, 0.0  # best: weights not yet in best.pt
     began, began_with = time.perf_counter(), state["epoch"]
     for epoch in range(state["epoch"], epochs):

@@ -1,4 +1,4 @@
-"""What a training takes: the pictures of a data set that can be used, what is to be learned of each, and the splits."""
+"""The inputs of training: the usable pictures of a data set, their targets, and the splits."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def controlled_in_splits(
     pairs = {name: data_set.controlled_pairs(v_score[part], community[part], time[part], seed)
              for name, part in rows.items()}  # fmt: skip
     if empty := [name for name, found in pairs.items() if not len(found)]:
-        raise UserError(f"{data_path}: its {empty[0]} split has no controlled pair: too few pictures of one community")
+        raise UserError(f"{data_path}: its {empty[0]} split has no controlled pair: too few pictures per community")
     return pairs
 
 
@@ -255,7 +255,7 @@ def split_classification(
             raise UserError(f"{data_path}: its {name} split has {len(part)} usable pictures and too few classes")
     if isinstance(balance_data, int):
         rows["train"] = balanced(rows["train"], labels, balance_data, seed)
-        print(f"balanced: {len(rows['train'])} training pictures, of each class as many")
+        print(f"balanced: {len(rows['train'])} training pictures, the same number of each class")
     return ClassificationData(pictures, labels, data_set.class_names(table), rows)
 
 

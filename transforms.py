@@ -1,4 +1,4 @@
-"""Picture → tensor: decoding and squeezing a picture, augmenting and normalising a whole batch on the device."""
+"""Picture → tensor: decode and resize a picture; augment and normalise a whole batch on the device."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What every script needs and no science: errors in one line, arguments, files written whole.
+"""Helpers of every script: one-line errors, argument types, atomic file writes.
 
-Torch is imported where it is used: scripts that do without it start in a tenth of the time.
+Torch is imported where it is used: scripts that do not need it start in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted: what was written is whole; run the same command again to go on", file=sys.stderr)
+        print("interrupted: the files written are complete; run the same command again to resume", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader (`| head`) has left: nobody is there to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -204,7 +204,7 @@ def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFra
         whole = cells.map(lambda cell: max(line.count(",") for line in cell.split("\n")) >= len(table.columns) - 1 > 0)
         if whole.any():
             row = int(whole.idxmax()) + 1
-            raise UserError(f"{path} row {row}: a quote opens in {name}, does not close there, and swallows other rows")
+            raise UserError(f"{path} row {row}: a quote that opens in {name} is not closed and swallows other rows")
     return table
 
 
@@ -319,14 +319,16 @@ def read_model_folder(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     if not (folder / SUMS).is_file():
         inside = f"; give {folder / 'best.pt'}" if (folder / "best.pt").is_file() else ""
-        raise UserError(f"{folder} has no {SUMS}: it is not a folder that export_model.py wrote to its end{inside}")
+        raise UserError(f"{folder} has no {SUMS}: it is not a complete export of export_model.py{inside}")
     sums = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text("utf-8", "replace").splitlines()
                 if "  " in line)  # fmt: skip
     for name in (WEIGHTS, TENSORS, SETTINGS):
         if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing: export the network anew")
+            raise UserError(f"{folder / name} is missing: export the network again")
         if sums.get(name) != sha256(folder / name):
-            raise UserError(f"{folder / name} is not what was exported ({SUMS} says otherwise): export it anew")
+            raise UserError(
+                f"{folder / name} has changed since the export (according to {SUMS}): export the network again"
+            )
     settings = read_json(folder / SETTINGS)
     if settings.pop("folder_format") > FOLDER_FORMAT:
         raise UserError(f"{folder} was written by a later version of this project")

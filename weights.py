@@ -1,4 +1,4 @@
-"""Weights as the web has them: a state dict read whatever wraps it, its keys as torchvision names them today."""
+"""Load pretrained weights from any source: unwrap the state dict and rename its keys to torchvision's current names."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise UserError(f"--weights {path} is no file")
+        raise UserError(f"--weights {path} is not a file")
     if not path.is_file():
-        raise UserError(f"--weights {path}: no such file (known besides files: imagenet, none)")
+        raise UserError(f"--weights {path}: no such file (other valid values: imagenet, none)")
     with open(path, "rb") as file:
         start = file.read(64)
     if not start:
         raise UserError(f"--weights {path} is empty")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"--weights {path} is not a torch file: it is a page of HTML, as a failed download leaves it")
+        raise UserError(f"--weights {path} is not a torch file but an HTML page, as a failed download leaves it")
     state = _unwrapped(_safetensors(path) if start[8:9] == b"{" else _torch(path))
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"--weights {path} holds no state dict")
+        raise UserError(f"--weights {path} does not contain a state dict")
     state = {str(key): value for key, value in state.items()}
     for key, value in state.items():
         if not isinstance(value, Tensor):
-            raise UserError(f"--weights {path}: {key} is no tensor")
+            raise UserError(f"--weights {path}: {key} is not a tensor")
         if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
             raise UserError(f"--weights {path}: {key} is sparse, quantised, complex or without values")
         if value.is_floating_point() and not torch.isfinite(value.float()).all():
-            raise UserError(f"--weights {path}: {key} holds values that are no numbers")
+            raise UserError(f"--weights {path}: {key} contains NaN or infinite values")
     return state
 
 
@@ -54,7 +54,9 @@ def _torch(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # of other kinds of file, which end in an error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types, and advises to switch its safety off
-        raise UserError(f"--weights {path} is not a torch file of tensors alone ({type(error).__name__})") from error
+        raise UserError(
+            f"--weights {path} is not a torch file that contains only tensors ({type(error).__name__})"
+        ) from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -111,13 +113,13 @@ def load_weights(model: nn.Module, path: str | Path, fresh: str | None = None) -
                 raise UserError(f"--weights {path}: {key} is {shapes}")
             left.append(key)
         elif state[key].is_floating_point() != value.is_floating_point():
-            raise UserError(f"--weights {path}: {key} is of {state[key].dtype}, the network's of {value.dtype}")
+            raise UserError(f"--weights {path}: {key} is {state[key].dtype}, but the network's is {value.dtype}")
     for key in state:
         if key not in own and not may_lack(key):
-            raise UserError(f"--weights {path} has a key that the network lacks: {key}")
+            raise UserError(f"--weights {path} has a key that the network does not have: {key}")
     taken = {key: value for key, value in state.items() if key in own and key not in left}
     if not taken:
-        raise UserError(f"--weights {path} holds nothing of this network")
+        raise UserError(f"--weights {path} has no weights of this network")
     model.load_state_dict(taken, strict=False)
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in left if not key.endswith("num_batches_tracked")))
     rest = f"; starts fresh: {', '.join(layers)}" if layers else ""

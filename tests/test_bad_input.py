@@ -46,7 +46,7 @@ def test_a_missing_folder(command, tmp_path):
         ("img_id,other\n1,2\n", "no column v_score"),
         ("img_id,v_score\n1,high\n", "line 2: v_score is 'high'"),
         ("img_id,v_score\n1,inf\n", "line 2: v_score"),
-        ("img_id,v_score\n1,2\n1,3\n", "line 3: img_id 1 stands there twice"),
+        ("img_id,v_score\n1,2\n1,3\n", "line 3: img_id 1 occurs twice"),
         ("img_id,v_score\nx,2\n", "line 2: img_id is 'x'"),
     ],
 )

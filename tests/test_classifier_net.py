@@ -87,9 +87,9 @@ def test_weights_from_a_file_are_those_of_the_file(state, tmp_path):
     "change, message",
     [
         (lambda s: s.pop("stage2.0.branch1.0.weight"), "lacks the key stage2.0.branch1.0.weight"),
-        (lambda s: s.update({"head.weight": torch.zeros(1)}), "the network lacks: head.weight"),
+        (lambda s: s.update({"head.weight": torch.zeros(1)}), "the network does not have: head.weight"),
         (lambda s: s.update({"fc.weight": torch.zeros(5, 1024)}), r"fc.weight is \(5, 1024\), .* \(1000, 1024\)"),
-        (lambda s: s.update({"fc.bias": "none"}), "fc.bias is no tensor"),
+        (lambda s: s.update({"fc.bias": "none"}), "fc.bias is not a tensor"),
     ],
 )
 def test_a_file_that_does_not_fit_names_the_first_key(state, tmp_path, change, message):
@@ -107,7 +107,7 @@ def test_a_file_that_is_none_or_no_state_dict_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a torch file"):
         load_network(SMALL, str(tmp_path / "text.pt"))
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(UserError, match="holds no state dict"):
+    with pytest.raises(UserError, match="does not contain a state dict"):
         load_network(SMALL, str(tmp_path / "list.pt"))
 
 

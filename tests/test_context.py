@@ -216,7 +216,7 @@ def test_a_table_that_says_too_little_is_refused(tmp_path, rows, message):
 
 def test_the_ids_of_posts_are_numbers_and_a_wrong_one_is_named():
     assert deza2015.post_numbers(pd.DataFrame({"reddit_id": ["a", "10", "rmqjs"]})).tolist() == [10, 36, 46410472]
-    with pytest.raises(UserError, match="line 2: 'r_q' is not the id of a post"):
+    with pytest.raises(UserError, match="line 2: 'r_q' is not a post id"):
         deza2015.post_numbers(pd.DataFrame({"reddit_id": ["a", "r_q"]}))
 
 
@@ -375,7 +375,10 @@ def test_a_rankers_scores_stand_beside_the_others(tmp_path):
 
 @pytest.mark.parametrize(
     ("scores", "message"),
-    [("path,score\n1.jpg,2\n", "names 1 images of the data set; 30 are needed"), ("path\n1.jpg\n", "no column score")],
+    [
+        ("path,score\n1.jpg,2\n", "has scores for 1 images of the data set; at least 30 are needed"),
+        ("path\n1.jpg\n", "no column score"),
+    ],
 )
 def test_scores_of_too_few_images_are_refused(tmp_path, scores, message):
     own_data(tmp_path, some_posts(), {i: float(i) for i in range(1, 121)})

@@ -170,15 +170,15 @@ def test_by_time_the_test_images_are_the_youngest_and_need_times():
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("img_id,v_score\n1,0.5\n2,inf\n", "line 3: v_score is 'inf', not a number"),
-        ("img_id,v_score\n1,-inf\n", "line 2: v_score is '-inf', not a number"),
-        ("img_id,v_score\n1,1e999\n", "line 2: v_score is 'inf', not a number"),
-        ("img_id,v_score\n1,\n", "line 2: v_score is 'nan', not a number"),
-        ("img_id,v_score\n1,high\n", "line 2: v_score is 'high', not a number"),
-        ("img_id,v_score\n1.5,1\n", "line 2: img_id is '1.5', not a number"),
-        ("img_id,v_score\ninf,1\n", "line 2: img_id is 'inf', not a number"),
-        ("img_id,v_score\n1e30,1\n", "line 2: img_id is '1e[+]30', not a number"),
-        ("img_id,v_score\n1,1\n1,2\n", "line 3: img_id 1 stands there twice"),
+        ("img_id,v_score\n1,0.5\n2,inf\n", "line 3: v_score is 'inf', not a valid number"),
+        ("img_id,v_score\n1,-inf\n", "line 2: v_score is '-inf', not a valid number"),
+        ("img_id,v_score\n1,1e999\n", "line 2: v_score is 'inf', not a valid number"),
+        ("img_id,v_score\n1,\n", "line 2: v_score is 'nan', not a valid number"),
+        ("img_id,v_score\n1,high\n", "line 2: v_score is 'high', not a valid number"),
+        ("img_id,v_score\n1.5,1\n", "line 2: img_id is '1.5', not a valid number"),
+        ("img_id,v_score\ninf,1\n", "line 2: img_id is 'inf', not a valid number"),
+        ("img_id,v_score\n1e30,1\n", "line 2: img_id is '1e[+]30', not a valid number"),
+        ("img_id,v_score\n1,1\n1,2\n", "line 3: img_id 1 occurs twice"),
     ],
 )
 def test_what_is_no_number_is_named_with_its_file_and_line(tmp_path, content, says):

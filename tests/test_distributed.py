@@ -143,7 +143,7 @@ def test_a_ranker_begun_by_one_process_and_ended_by_two_is_the_one_of_one_proces
         done = run(*launcher, *words(name), env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("test pair accuracy") == 1 and done.stdout.count("epoch   3/3") == 1
-    assert "going on after epoch" in done.stdout
+    assert "resuming after epoch" in done.stdout
     one, two = (pd.read_csv(tmp_path / name / "metrics.csv") for name in ("one", "two"))
     assert len(two) == 3
     assert two["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), abs=1e-5)

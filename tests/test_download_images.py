@@ -93,7 +93,7 @@ def test_subreddits_choose_the_pictures_mostly_submitted_there(tmp_path, monkeyp
         assert set(files(folder)) == {"10.jpg", "13.jpg", "14.jpg"}
     with pytest.raises(utils.UserError, match="--subreddits awww: no picture was submitted there"):
         in_process(monkeypatch, folder, "--subreddits", "aww", "awww")
-    with pytest.raises(utils.UserError, match="--subreddits funny: no picture went mostly there"):
+    with pytest.raises(utils.UserError, match="--subreddits funny: no picture has most of its submissions there"):
         in_process(monkeypatch, folder, "--subreddits", "funny")
 
 
@@ -113,7 +113,7 @@ def make_submissions(folder: Path, submitted: dict[int, str]) -> None:
 
 def test_subreddits_of_a_data_set_of_ones_own_are_not_known(tmp_path, monkeypatch):
     folder = make_folder(tmp_path, [(1, "http://127.0.0.1:9/1.jpg", "", "")])
-    with pytest.raises(utils.UserError, match="--subreddits: .*deza2015, which says where .* is not here"):
+    with pytest.raises(utils.UserError, match="--subreddits needs .*deza2015, which says where .* does not exist"):
         in_process(monkeypatch, folder, "--subreddits", "aww")
 
 

@@ -172,7 +172,7 @@ def test_a_manifest_of_ones_own_is_followed_and_not_written_over(tmp_path, monke
     own = "img_id,img_link\nmine,https://i.redd.it/mine.jpg\n"
     (tmp_path / "datasets" / "manifest.csv").write_text(own)
     assert in_process(monkeypatch, tmp_path, *flags) == 0
-    assert "it is followed, and the table is not" in capsys.readouterr().out
+    assert "the manifest is used, and the table is not" in capsys.readouterr().out
     assert (tmp_path / "datasets" / "manifest.csv").read_text() == own and set(files(tmp_path)) == {"mine.jpg"}
 
 
@@ -255,7 +255,7 @@ def test_pictures_without_addresses_are_those_that_are_here(tmp_path, monkeypatc
     for n in (1, 3):
         (tmp_path / "images" / f"{n}.jpg").write_bytes(picture(n))
     assert in_process(monkeypatch, tmp_path, *hosts[3]) == 0
-    assert "nobody is asked" in capsys.readouterr().out
+    assert "nothing is downloaded" in capsys.readouterr().out
     survivors = utils.read_json(tmp_path / "survivors.json")
     assert (survivors["expected"], survivors["survivors"]) == (5, 2)
     assert survivors["statuses"] == {"at_hand": 2, "missing": 3}

@@ -461,7 +461,9 @@ def test_a_split_that_parts_copies_is_refused_and_nothing_written(tabled, plante
     before = path.read_text()
     done = run_here("duplicates.py", tabled, "--output", tabled / "groups.csv", "--write")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "column split parts 1 groups of copies" in done.stderr and f"{truth['img_id'].iloc[0]} test" in done.stderr
+    assert (
+        "column split separates 1 groups of copies" in done.stderr and f"{truth['img_id'].iloc[0]} test" in done.stderr
+    )
     assert path.read_text() == before
 
 
@@ -486,7 +488,7 @@ def test_what_cannot_be_used_is_said_in_a_line(planted, tmp_path):
     (tmp_path / "by_hand.csv").write_text("img_id,group\n1,1\n1,2\n")
     assert "has img_id 1 twice" in fails(planted[0], "--undo", tmp_path / "by_hand.csv")
     (tmp_path / "features.npz").write_bytes(b"no features")
-    assert "is no feature file" in fails(planted[0], "--features", tmp_path / "features.npz")
+    assert "not a feature file" in fails(planted[0], "--features", tmp_path / "features.npz")
     shutil.copy(planted[0] / "images" / "1.jpg", tmp_path / "images" / "1.jpg")
     table, pairs, said = find(tmp_path, "--left_out", tmp_path / "left_out.csv")
     assert table["img_id"].tolist() == [1] and pairs.empty

@@ -167,10 +167,10 @@ class Trap:
         ({"names": np.array(["1", "2"]), "features": np.zeros((2, 0))}, "nothing to learn from"),
         ({"names": np.array(["1", "2"]), "features": np.array([[1.0, 2.0], [1.0, np.nan]])}, "feature 1 of '2'"),
         ({"names": np.array(["1", "2"]), "features": np.array([[1.0, 2.0], [np.inf, 0]])}, "feature 0 of '2'"),
-        ({"names": np.array(["1", "1"]), "features": np.zeros((2, 3))}, "'1' stands there twice"),
-        ({"names": np.array(["1", "a/1.jpg"]), "features": np.zeros((2, 3))}, "stand for the img_id 1"),
+        ({"names": np.array(["1", "1"]), "features": np.zeros((2, 3))}, "'1' occurs twice"),
+        ({"names": np.array(["1", "a/1.jpg"]), "features": np.zeros((2, 3))}, "refer to img_id 1"),
         ({"names": np.array(["a", "b"]), "features": np.zeros((2, 3))}, "none of its 2 names ('a', …) is in the table"),
-        ({"names": np.array(["1", "2"]), "features": np.array([["x"], ["y"]])}, "not of numbers"),
+        ({"names": np.array(["1", "2"]), "features": np.array([["x"], ["y"]])}, "which is not numeric"),
         ({"names": np.array([Trap(), "2"], dtype=object), "features": np.zeros((2, 3))}, "pickled objects"),
         ({"names": np.array(["1", "2"]), "features": np.array([[Trap()], [1]], dtype=object)}, "pickled objects"),
     ],
@@ -186,14 +186,14 @@ def test_a_file_that_cannot_be_used_is_refused_in_a_line(sample, tmp_path, array
 def test_what_is_no_npz_is_refused(sample, tmp_path, ranker, told):
     words = ["train_siamese.py", "--data_path", sample, "--save_dir", tmp_path / "run", "--features"]
     refused(run_here(*words, tmp_path / "none.npz"), "none.npz does not exist")
-    refused(run_here(*words, tmp_path), "is no feature file")
+    refused(run_here(*words, tmp_path), "not a feature file")
     (tmp_path / "page.npz").write_text("<html>gone</html>")
-    refused(run_here(*words, tmp_path / "page.npz"), "page.npz cannot be read: it is no feature file")
+    refused(run_here(*words, tmp_path / "page.npz"), "page.npz cannot be read: not a feature file")
     np.save(tmp_path / "one.npy", np.zeros((2, 3)))
-    refused(run_here(*words, tmp_path / "one.npy"), "one.npy cannot be read: it is no feature file")
+    refused(run_here(*words, tmp_path / "one.npy"), "one.npy cannot be read: not a feature file")
     whole = (told / "known.npz").read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
-    refused(run_here(*words, tmp_path / "half.npz"), "or a part of one")
+    refused(run_here(*words, tmp_path / "half.npz"), "or only part of one")
     (tmp_path / "damaged.npz").write_bytes(whole[:200] + bytes(200) + whole[400:])
     refused(run_here(*words, tmp_path / "damaged.npz"), "damaged.npz cannot be read as an .npz of arrays")
 
@@ -229,7 +229,7 @@ def test_images_without_features_and_names_without_images_are_said(sample, told,
     done = run_here(*words, "--save_dir", tmp_path / "run", "--left_out", tmp_path / "left.csv")
     assert done.returncode == 0, done.stderr
     assert "1 of 60 names are not in the table ('pictures/999999.jpg', …)" in done.stdout
-    assert "1 of 60 images have none and are left out" in done.stdout
+    assert "1 of 60 images have no features and are left out" in done.stdout
     assert json.loads((tmp_path / "run" / "results.json").read_text())["left_out"] == {"no features": 1}
     assert "no features" in (tmp_path / "left.csv").read_text()
 
@@ -255,7 +255,7 @@ def test_features_of_our_own_extractor_train_a_ranker(sample, tmp_path):
     file = feature_files.read_feature_file(tmp_path / "f.npz")
     feature_heads.head_from_checkpoint(tmp_path / "run" / "best.pt", "feature ranker", file)
     file.about["weights_sha256"] = "another"
-    with pytest.raises(UserError, match="of weights_sha256 another"):
+    with pytest.raises(UserError, match="made with weights_sha256 another"):
         feature_heads.head_from_checkpoint(tmp_path / "run" / "best.pt", "feature ranker", file)
 
 

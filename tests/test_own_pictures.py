@@ -181,11 +181,11 @@ def test_the_csvs_own_split_and_groups_are_kept_and_obeyed(folder, tmp_path):
         ("file,score\na.png,inf\n", "scores.csv line 2: score is 'inf'"),
         ("file,score\na.png,1\nb.png,many\n", "scores.csv line 3: score is 'many'"),
         ("file,score\n,1\n", "scores.csv line 2: file is 'nan'"),
-        ("file,score\na.png,1\na.png,2\n", "scores.csv line 3: 'a.png' stands there twice"),
+        ("file,score\na.png,1\na.png,2\n", "scores.csv line 3: 'a.png' occurs twice"),
         ("name,score\na.png,1\n", "has no column file or path"),
         ("file,votes\na.png,1\n", "has no column score or v_score"),
         ("file,score\n", "has a header and no rows"),
-        ("file,score\nnowhere.png,1\n", "none of its 1 files is there"),
+        ("file,score\nnowhere.png,1\n", "none of its 1 files exists"),
     ],
 )
 def test_what_cannot_be_used_of_a_csv_is_named_with_its_line(tmp_path, content, says):
@@ -211,7 +211,7 @@ def test_a_source_that_is_none_is_named(folder, tmp_path):
         made(tmp_path / "nowhere", tmp_path / "data")
     shutil.rmtree(folder / "pics")
     shutil.rmtree(folder / "=SUM(1)")
-    with pytest.raises(UserError, match="pictures in 1 folders, where a classifier needs two communities"):
+    with pytest.raises(UserError, match="pictures in 1 folders, but a classifier needs at least two communities"):
         made(folder, tmp_path / "data")
 
 
@@ -229,10 +229,10 @@ def test_a_table_without_validation_gives_an_eighth_of_training_and_keeps_copies
 
 def test_copies_in_two_splits_and_folds_of_a_fixed_split_are_refused():
     table = pd.DataFrame({"img_id": [1, 2, 3], "split": ["train", "test", "validation"], "group": ["x", "x", ""]})
-    with pytest.raises(UserError, match=r"copies of one picture \(group x\) stand in more than one split"):
+    with pytest.raises(UserError, match=r"copies of one picture \(group x\) are in more than one split"):
         splits_of(table)
     assert len(set(splits_of(table, "hash")[:2])) == 1
-    with pytest.raises(UserError, match="--folds: the table's column split says what is tested"):
+    with pytest.raises(UserError, match="--folds: the table's column split determines the test set"):
         splits_of(table.drop(columns="group"), folds=5)
 
 

@@ -69,7 +69,7 @@ def test_several_seeds_are_compared_seed_by_seed(tmp_path):
     [
         ({"img_ids": np.arange(1, 13)}, "different pictures"),
         ({"v_score": np.arange(12.0)[::-1]}, "different virality scores"),
-        (None, "takes two runs or more"),
+        (None, "pass two runs or more"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, other, said):

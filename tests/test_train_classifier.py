@@ -132,7 +132,7 @@ def test_going_on_with_more_epochs_is_refused_and_leaves_the_run(finished, sampl
     folder, before = finished[0], (finished[0] / "last.pt").read_bytes()
     for epochs in (2, 4):
         with pytest.raises(
-            UserError, match=f"--epochs is {epochs}, but .* trained with 3, on a schedule made for these"
+            UserError, match=f"--epochs is {epochs}, but .* trained with 3, and the schedule depends on it"
         ):
             train(**settings(sample, folder, epochs=epochs, check_point="last"))
     assert (folder / "last.pt").read_bytes() == before

@@ -113,7 +113,7 @@ def test_killed_and_resumed_it_ends_where_the_undisturbed_run_ends(finished, sam
     started.send_signal(signal.SIGKILL)
     started.wait()
     done = run(*words(sample, tmp_path, "--epochs", 3, "--check_point", "last"))
-    assert done.returncode == 0 and "going on after epoch" in done.stdout
+    assert done.returncode == 0 and "resuming after epoch" in done.stdout
     for name in ("last.pt", "best.pt"):
         one, other = (torch.load(folder / name, weights_only=True) for folder in (finished[0], tmp_path))
         assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_tested_again(finished, sample):
 def test_going_on_with_other_flags_is_refused(finished, sample):
     done = run_here(*words(sample, finished[0], "--epochs", 4, "--check_point", "last"))
     assert done.returncode == 2 and "--epochs is 4, but" in done.stderr
-    assert "give another --save_dir" in done.stderr
+    assert "pass another --save_dir" in done.stderr
 
 
 @pytest.mark.parametrize("more", [["--model_type", 0], ["--model_name", "resnet18", "--model_type", 1]])
@@ -165,7 +165,7 @@ def test_two_trainings_into_one_folder_are_refused(sample, tmp_path):
 
 def test_best_pt_is_a_network_and_no_run_to_go_on_with(finished, sample, tmp_path):
     done = run_here(*words(sample, tmp_path, "--epochs", 3, "--check_point", finished[0] / "best.pt"))
-    assert done.returncode == 2 and "last.pt does" in done.stderr
+    assert done.returncode == 2 and "use last.pt" in done.stderr
 
 
 def test_the_model_is_in_training_mode_again_after_validation(sample):

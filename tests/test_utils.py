@@ -109,7 +109,7 @@ def test_one_seed_sets_all_generators_and_their_states_survive_a_checkpoint(tmp_
         ("a,c\n1,2\n1,2,3\n", "cannot be read as CSV"),
         (b"\xff\xfe\x00\x80junk", "cannot be read as CSV"),
         ("a,c\n1,2,3\n4,5,6\n", "more fields in its rows than names in its header"),
-        ('a,c\n1,"x\n2,y\n3,"z\n4,w\n', "row 1: a quote opens in c, does not close there"),
+        ('a,c\n1,"x\n2,y\n3,"z\n4,w\n', "row 1: a quote that opens in c is not closed"),
         (gzip.compress(b"a,c\n1,2\n", mtime=0)[:-9], "cannot be read as CSV"),
     ],
 )
