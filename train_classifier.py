@@ -3,10 +3,10 @@
     python train_classifier.py --data_path data/sample --weights none --image_size 128 --save_dir outputs/classifier
     python train_classifier.py --check_point outputs/classifier/best.pt --predict SOURCE… --output labels.csv
 
-On 600 pictures of 128 pixels a run takes some minutes on two cores. Written into --save_dir: config.json,
-environment.json, metrics.csv (a row an epoch), last.pt and best.pt (chosen on validation), results.json (the test
-split, read once, by best.pt), test_predictions.csv and pictures. `--check_point last` goes on where a killed run
-stopped. With --freeze_features the head alone is trained, on features computed once.
+On 600 pictures of 128 pixels a run takes a few minutes on two cores. Writes into --save_dir config.json,
+environment.json, metrics.csv (one row per epoch), last.pt and best.pt (selected on validation), results.json (the test
+split, evaluated once, with best.pt), test_predictions.csv and figures. `--check_point last` resumes a killed run. With
+--freeze_features only the head is trained, on features computed once.
 """
 
 from __future__ import annotations
@@ -361,17 +361,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a training, which `train` takes."""
     training.add_common_flags(parser)
     flag = parser.add_argument
-    flag("--model_name", help=", ".join(backbones.NETWORKS) + ", torchvision's own name of a network, or timm:NAME")
+    flag("--model_name", help=", ".join(backbones.NETWORKS) + ", any other torchvision network, or timm:NAME")
     flag("--balance_data", nargs="?", const=100, type=number_or_weighted, metavar="N|weighted",
-         help="train on N pictures of each class (default 100), or draw every class as often")  # fmt: skip
-    flag("--class_weights", action=argparse.BooleanOptionalAction, help="rare classes count more")
-    flag("--label_smoothing", type=float, help="share of the target given to all classes alike")
+         help="train on N pictures of each class (default 100), or sample all classes equally often")  # fmt: skip
+    flag("--class_weights", action=argparse.BooleanOptionalAction, help="weight rare classes more in the loss")
+    flag("--label_smoothing", type=float, help="share of the target spread over all classes")
     flag("--augment", choices=transforms.AUGMENTATIONS,
-         help="of training pictures (default mild; strong with --weights none, none with frozen features)")  # fmt: skip
+         help="of training pictures (default mild; strong with --weights none, none if frozen)")  # fmt: skip
     flag("--freeze_features", nargs="?", const="published", choices=backbones.CUTS,
-         help="train the head alone ('published'), or the last layer alone ('last')")  # fmt: skip
+         help="train only the head ('published'), or only the last layer ('last')")  # fmt: skip
     flag("--feature_file", action=argparse.BooleanOptionalAction,
-         help="what is frozen and not augmented goes through the network once, into a file")  # fmt: skip
+         help="compute frozen, unaugmented features once and store them in a file")  # fmt: skip
 
 
 def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -389,8 +389,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
     flag("--predict", nargs="*", metavar="SOURCE",
-         help="label pictures (folders, archives, lists, addresses), or --features, by --check_point")  # fmt: skip
-    flag("--output", metavar="FILE", help="what --predict writes (default labels.csv, or as --format is)")
+         help="label pictures (folders, archives, lists, addresses), or --features, with --check_point")  # fmt: skip
+    flag("--output", metavar="FILE", help="output table of --predict (default labels.csv, or by --format)")
     add_format(flag)
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)

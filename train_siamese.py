@@ -2,9 +2,9 @@
 
     python train_siamese.py --data_path data/sample --weights none --image_size 128 --save_dir outputs/siamese
 
-On 600 pictures of 128 pixels a run takes some five minutes on two cores. Written into --save_dir: config.json,
-environment.json, metrics.csv (a row an epoch), last.pt and best.pt (chosen on validation), results.json (the test
-split, read once, by best.pt), test_scores.csv and pictures. `--check_point last` goes on where a killed run stopped.
+On 600 pictures of 128 pixels a run takes about five minutes on two cores. Writes into --save_dir config.json,
+environment.json, metrics.csv (one row per epoch), last.pt and best.pt (selected on validation), results.json (the test
+split, evaluated once, with best.pt), test_scores.csv and figures. `--check_point last` resumes a killed run.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def predict(
             windows.append(boxes(window, torch.from_numpy(pictures.sizes[part])))
     scores = distributed.gather(torch.cat(scores).double(), len(rows)).numpy()
     if not np.isfinite(scores).all():
-        raise UserError("the network's scores are no numbers any more: try a smaller --learning_rate")
+        raise UserError("the network's scores are NaN: try a smaller --learning_rate")
     return scores, distributed.gather(torch.cat(windows), len(rows)).numpy() if windows else None
 
 
@@ -397,13 +397,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a training, which `train` takes."""
     training.add_common_flags(parser)
     flag = parser.add_argument
-    flag("--model_name", help=", ".join(NETWORKS) + ", torchvision's own name of a network, or timm:NAME")
+    flag("--model_name", help=", ".join(NETWORKS) + ", any other torchvision network, or timm:NAME")
     flag("--model_type", type=int, choices=(0, 1, 2), help="0 whole picture, 1 window, 2 both (default %(default)s)")
-    flag("--pair_mode", choices=PAIR_MODES, help="which images are set against each other (default %(default)s)")
+    flag("--pair_mode", choices=PAIR_MODES, help="which images are compared (default %(default)s)")
     flag("--recipe", choices=RECIPES, help="default %(default)s")
-    flag("--augment", choices=transforms.AUGMENTATIONS, help="of training pictures (default: the recipe's)")
-    flag("--freeze_locnet", action=argparse.BooleanOptionalAction, help="keep LocNet's convolutions")
-    flag("--freeze_ranknet", action=argparse.BooleanOptionalAction, help="keep the ranker's convolutions")
+    flag(
+        "--augment", choices=transforms.AUGMENTATIONS, help="augmentation of training pictures (default: the recipe's)"
+    )
+    flag("--freeze_locnet", action=argparse.BooleanOptionalAction, help="do not train LocNet's convolutions")
+    flag("--freeze_ranknet", action=argparse.BooleanOptionalAction, help="do not train the ranker's convolutions")
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -411,7 +413,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add_flags(parser)
     training.add_several_runs(parser)
     parser.add_argument("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py)")
-    parser.add_argument("--compare", nargs="+", metavar="RUN", help="is one better than another? nothing is trained")
+    parser.add_argument(
+        "--compare", nargs="+", metavar="RUN", help="test whether one run is better than another, without training"
+    )
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
     if not args.data_path and not args.compare:
