@@ -390,7 +390,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
     flag("--predict", nargs="*", metavar="SOURCE",
          help="label pictures (folders, archives, lists, addresses), or --features, with --check_point")  # fmt: skip
-    flag("--output", metavar="FILE", help="output table of --predict (default: labels.csv; --format sets another suffix)")
+    flag("--output", metavar="FILE", help="output table of --predict (default labels.csv; --format changes it)")
     add_format(flag)
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
