@@ -8,6 +8,7 @@ Exit status 0, or 2 where the pipeline cannot run at all.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -286,6 +287,7 @@ def main() -> int:
     if sys.version_info[:2] < OLDEST:  # before anything that an old Python would not know
         print(f"error: {python_found().says}", file=sys.stderr)
         return 2
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found, more, rankers = examined()
     for each in [*found.values(), *more]:
         print(f"{'ok  ' if each.good else '--  '}{each.what:<12} {each.says}")

@@ -336,7 +336,7 @@ case "$verb" in
     [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || python=python
     [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python
     command -v "$python" >/dev/null || { echo "error: there is no $python here: install Python 3.11 or newer" >&2; exit 2; }
-    exec "$python" doctor.py ;;
+    exec "$python" doctor.py "${@:2}" ;;
   test) shift; set_up requirements-dev.txt; exec python -m pytest "$@" ;;
   set-up) set_up requirements.txt ;;
   sample) use sample; set_up requirements.txt; sample ;;

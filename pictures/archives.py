@@ -5,6 +5,7 @@ A compressed tar is read anywhere by an index of its streams, made while it is l
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -94,6 +95,15 @@ class Archive:
         yield from found
         if damage:
             raise damage
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Member]:
+        """Its files, as far as it is whole, by the names that `members` gives them."""
+        found: dict[str, Member] = {}
+        with contextlib.suppress(*BROKEN):
+            for member in self.members(lambda name: None):
+                found[member.name] = member
+        return found
 
     def _of_zip(self, replaced: Callable[[str], None]) -> Iterator[Member]:
         last = {info.filename: info for info in self.zip.infolist()}

@@ -72,6 +72,16 @@ def found_at(name: str, listed_in: str) -> str:
         return bare
     for each in (name, bare, bare.strip("\"'")):
         for place in (each, os.path.join(os.path.dirname(listed_in), each)):
-            if os.path.lexists(place):
+            if os.path.lexists(place) or archive_in(place):
                 return place
     return bare
+
+
+def archive_in(path: str) -> str:
+    """The file a.tar in a path that leads on from there, as our tables call a picture in an archive; else ''."""
+    if os.path.lexists(path):
+        return ""
+    place = os.path.dirname(path)
+    while place not in ("", os.path.dirname(place)) and not os.path.lexists(place):
+        place = os.path.dirname(place)
+    return place if os.path.isfile(place) else ""

@@ -24,7 +24,7 @@ from PIL import Image
 from decoding.containers import kind_of, name_of
 from decoding.decoder import MAX_BYTES, MAX_PIXELS, UnusablePicture, decode, note
 from pictures import archives, tars
-from pictures.lists import found_at, is_address, names_in
+from pictures.lists import archive_in, found_at, is_address, names_in
 from transforms import to_square
 from utils import UserError
 
@@ -152,7 +152,19 @@ def _in_path(path: str, left_out: Tell) -> Iterator[Source]:
     elif kind := _archive_kind(path):
         yield from _in_archive(path, kind, left_out)
     else:
-        yield _file(path)
+        yield _member(path) or _file(path)
+
+
+def _member(path: str) -> Source | None:
+    """The picture in an archive that our tables call a.tar/b.jpg; None where there is none."""
+    place = archive_in(path)
+    if not place or not (kind := _archive_kind(place)):
+        return None
+    try:
+        member = archives.opened(place, kind).by_name.get(path[len(place) + 1 :])
+    except archives.BROKEN:
+        return None
+    return member and Source(path, place, member.offset, member.size, _stamp(place), member.fault)
 
 
 def _file(path: str) -> Source:

@@ -143,6 +143,16 @@ def test_several_places_are_one_source(tmp_path):
         list_sources([tmp_path / "empty", tmp_path / "empty"])
 
 
+def test_a_table_of_pictures_in_archives_goes_back_in(tmp_path):
+    where = [make_zip(tmp_path / "b.zip"), make_tar(tmp_path / "c.tar.gz"), make_tar(tmp_path / "d.tar", mode="w")]
+    found, _ = listed(*where)
+    names = [os.path.relpath(each.path, tmp_path) for each in found]
+    (tmp_path / "list.csv").write_text("path\n" + "\n".join([*names, "b.zip/in/none.jpg", "none.zip/0.jpg"]))
+    *again, no_member, no_archive = list_sources(tmp_path / "list.csv")
+    assert again == found and [content(each) for each in again] == [*PICTURES.values()] * 3
+    assert no_member.fault and no_archive.fault == "no such file"
+
+
 # --- addresses ------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def server(monkeypatch, tmp_path):
