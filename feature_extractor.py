@@ -221,7 +221,7 @@ def lay_out_fastest(
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("source", metavar="SOURCE", help="a folder, a tar, a list of paths, a picture, or a data set with images/")
+    flag("source", metavar="SOURCE", help="folder, archive, list, address, picture, or a data set with images/")
     flag("--output", required=True, metavar="FILE.npz")
     flag("--left_out", metavar="FILE", help="write the path of each unused file and the reason")
     flag(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import shutil
 import tempfile
 import threading
@@ -48,7 +49,7 @@ class Fetched:
         with own:
             if url not in self.found:
                 try:
-                    path = self.folder / str(len(self.found))
+                    path = self.folder / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
                     save(self._body(url, large), path)
                     self.found[url] = path
                 except Failure as failure:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from tqdm import tqdm
 import distributed
 from pictures.left_out import LeftOut
 from pictures.sources import Source
-from utils import written_whole
+from utils import duration, written_whole
+
+EVERY = 60.0  # seconds between two lines of a log that say how far a ranking is
 
 
 def key(path: str, stamp: str) -> int:
@@ -87,12 +90,25 @@ def fill_journal(
                 yield source
 
     journal = journal.with_name(f"{journal.stem}.{number}.part") if number else journal
+    began, said, before, scored = time.monotonic(), time.monotonic(), len(done), 0
     with open(journal, "a", encoding="ascii") as file, tqdm(None, "ranking", total, disable=None) as bar:
         for batch in rows(left()):
             file.writelines(json.dumps(row) + "\n" for row in batch)
             file.flush()
             bar.update(len(batch) * distributed.world())
+            scored += len(batch) * distributed.world()
+            if bar.disable and (now := time.monotonic()) - said >= EVERY:  # no terminal, which shows a bar
+                print(progress(before + scored, scored, now - began, total), flush=True)
+                said = now
     return listed
+
+
+def progress(number: int, scored: int, seconds: float, total: int | None) -> str:
+    """A line of a log: how many are ranked, and what the others will take at the rate of the `scored` so far."""
+    if total is None:
+        return f"{number:,} pictures ranked so far"
+    left = duration(max(0, total - number) / scored * seconds, about=True)
+    return f"{number:,} of {total:,} pictures ranked, about {left} left"
 
 
 @contextlib.contextmanager

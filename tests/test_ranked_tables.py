@@ -18,7 +18,7 @@ from loopback_server import picture
 import rank_images
 from context import with_scores
 from pictures.sources import list_sources
-from ranking import best
+from ranking import best, journal
 from table_files import format_of, named, read_rows, rows_to
 from utils import UserError
 
@@ -158,6 +158,14 @@ def test_the_context_takes_scores_in_every_format(tmp_path):
             for number in range(40):
                 write([f"data/images/{number}.jpg", number / 7, 0.0, *[None] * 5])
         assert np.allclose(with_scores(images, tmp_path / format)["picture"], images["img_id"] / 7)
+
+
+def test_a_log_says_how_far_it_is_and_how_long_it_will_take(ranker, folder, tmp_path, monkeypatch):
+    assert journal.progress(3_000, 1_000, 60.0, 10_000) == "3,000 of 10,000 pictures ranked, about 7 min left"
+    assert journal.progress(3_000, 1_000, 60.0, None) == "3,000 pictures ranked so far"
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    code, said = rank(ranker, folder, "--output", tmp_path / "ranks.csv")
+    assert code == 0 and "\n5 of 5 pictures ranked, about 0 s left\n" in said, said
 
 
 # --- copies of the best ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import tarfile
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,6 @@ from loopback_server import PAGE, first_limited, picture, redirect, serving
 from decoding.decoder import UnusablePicture
 from fetching.hosts import Limits
 from fetching.single import Fetched
-from pictures import sources
 from pictures.sources import content, count_sources, list_sources, read
 from table_files import read_rows
 from utils import UserError
@@ -210,13 +210,17 @@ def test_what_cannot_be_had_is_told_in_a_line(server):
 
 
 def test_a_host_is_asked_for_a_few_at_a_time(server):
-    for number in range(24):
-        server.serves(
-            f"/{number}.jpg", lambda handler, times: __import__("time").sleep(0.02) or handler.reply(picture())
-        )
+    pictures = [picture(number) for number in range(24)]
+
+    def slow(handler, times: int) -> None:
+        time.sleep(0.02)
+        handler.reply(pictures[int(Path(handler.path).stem)])
+
+    server.default = slow
     found = [each for number in range(24) for each in list_sources(f"{server.url}/{number}.jpg")]
-    decoded = list(sources.decoded(found, 64, num_workers=12))
-    assert all(each.pixels is not None for each in decoded) and 1 < server.most_active <= 4
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(content, found)) == pictures
+    assert 1 < server.most_active <= 4
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
