@@ -47,7 +47,7 @@ from precision import for_scoring
 from ranking.best import check_folder, copy_best
 from ranking.journal import fill_journal, join_journals, journal_rows, open_lines
 from siamese_net import SiameseNet, boxes, from_checkpoint
-from table_files import add_format, named, rows_to
+from table_files import FORMATS, named, rows_to
 from transforms import to_device
 from utils import (
     UserError,
@@ -257,7 +257,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--features", metavar="FILE.npz", help="instead: features, for a ranker trained on such")
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
     parser.add_argument("--output", metavar="FILE", help="the table (default ranks.csv, or as --format is)")
-    add_format(parser.add_argument)
+    parser.add_argument("--format", choices=FORMATS, help="of the table (default: by the suffix of --output, else csv)")
     parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
     parser.add_argument("--copy_top", nargs=2, metavar=("N", "FOLDER"), help="copy the N most viral into a new folder")
     parser.add_argument("--left_out", metavar="FILE", help="write the path of each file that is not ranked, and why")

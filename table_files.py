@@ -39,11 +39,6 @@ def named(output: str | Path | None, format: str | None, default: str) -> tuple[
     return Path(output or f"{default}.{format}"), format
 
 
-def add_format(flag: Callable[..., Any]) -> None:
-    """The flag --format of a script, by its parser's `add_argument`."""
-    flag("--format", choices=FORMATS, help="of the table (default: by the suffix of --output, else csv)")
-
-
 def _polars() -> ModuleType:
     try:
         import polars

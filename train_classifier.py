@@ -39,7 +39,7 @@ from decoding.decoder import MAX_PIXELS
 from device import autocast, peak_memory, reset_peak_memory, seed_everything, select_device
 from feature_extractor import Features
 from precision import Precision, lay_out, usual
-from table_files import add_format, named
+from table_files import named
 from training_data import ClassificationData, load_classification, weights_of_classes
 from utils import (
     at_least,
@@ -390,8 +390,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     flag("--features", metavar="FILE.npz", help="train a head on these features (see feature_files.py), or label them")
     flag("--predict", nargs="*", metavar="SOURCE",
          help="label pictures (folders, archives, lists, addresses), or --features, with --check_point")  # fmt: skip
-    flag("--output", metavar="FILE", help="output table of --predict (default labels.csv; --format changes it)")
-    add_format(flag)
+    flag("--output", default="labels.csv", metavar="FILE", help="table of --predict: .csv, .jsonl or .parquet")
     parser.set_defaults(**training.defaults_of(train))
     args = parser.parse_args(words)
     if args.predict is None:
@@ -410,8 +409,7 @@ def main() -> None:
         feature_training.run(feature_training.train_classifier, args.seeds, vars(args))
         return
     if args.predict is not None:
-        output, format = named(args.output, args.format, "labels")
-        args.output, args.format = str(output), format
+        output, format = named(args.output, None, "labels")
     print_configuration(args, "subreddit classifier")
     if args.predict is not None:
         if rank() == 0 and args.features:
@@ -422,7 +420,7 @@ def main() -> None:
             limits = {"max_pixels": args.max_pixels, "left_out": args.left_out, "format": format}
             label_images.label_pictures(args.predict, args.check_point, output, **machine, **limits)
         return
-    own = ("seeds", "predict", "output", "format", "features")
+    own = ("seeds", "predict", "output", "features")
     settings = {name: value for name, value in vars(args).items() if name not in own}
     if args.seeds or args.folds > 1:
         training.train_many(train, args.seeds, **settings)

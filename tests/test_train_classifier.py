@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import run
+from conftest import run, run_here
 from sklearn import metrics as sklearn_metrics
 
 import data_set
@@ -20,6 +20,7 @@ import train_classifier
 import training_data
 from locks import alone_in
 from studies import baselines, comparison
+from table_files import read_rows
 from train_classifier import parse_arguments, train
 from utils import UserError
 
@@ -325,6 +326,10 @@ def test_a_tar_and_a_list_are_labelled_as_their_pictures_are(finished, sample, t
     labels = pd.read_csv(tmp_path / "labels.csv")
     assert labels["path"].tolist() == [str(picture), f"{tmp_path}/t.tar/7.jpg"]
     assert labels["label"].nunique() == labels["probability"].nunique() == 1
+    words = ["--predict", picture, tmp_path / "t.tar", "--device", "cpu", "--output", tmp_path / "labels.parquet"]
+    done = run_here("train_classifier.py", "--check_point", finished[0] / "best.pt", *words)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(read_rows(tmp_path / "labels.parquet", ["path", "label"]), labels, check_dtype=False)
     with pytest.raises(UserError, match="--output . is a folder"):
         label_images.label_pictures(tmp_path, finished[0] / "best.pt", ".", device="cpu")
 
