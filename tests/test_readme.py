@@ -94,6 +94,13 @@ def test_the_readme_links_every_page():
     assert {file.resolve() for file, _ in linked(README).values()} >= {page.resolve() for page in DOCS}
 
 
+def test_the_list_of_files_is_complete():
+    listed = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    folders = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
+    names = {path.name for path in ROOT.glob("*.py")} | folders
+    assert [name for name in sorted(names) if f"`{name}`" not in listed] == []
+
+
 def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
     table = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `(.*?)`", table, re.MULTILINE)
