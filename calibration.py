@@ -20,11 +20,11 @@ DRAWS = 2000  # of the gaps between confidence and accuracy, for the interval of
 
 
 def fit_temperature(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None = None) -> float:
-    """The temperature, above 0, that makes σ(difference / T) most likely on these pairs: give it validation pairs.
+    """The temperature, above 0, that maximises the likelihood of σ(difference / T) on these (validation) pairs.
 
-    A few dozen pictures may all be in order, and T would be 0. So T has a prior, worth little beside even these: the
+    On a few dozen pictures, all pairs may be in order, and T would be 0. T therefore has a weak prior: the
     logarithm of a typical difference over T is normal with mean log 2 and standard deviation 4, against a likelihood
-    of as many pairs as could be independent. 1 where nothing can be fitted: no pair counts, or all scores are equal.
+    of as many pairs as could be independent. Returns 1 if no pair counts or all scores are equal.
     """
     pairs = write_out(v_score, pairs)
     difference, target, weight = _differences(scores, pairs)
@@ -45,17 +45,17 @@ def fit_temperature(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
 def calibration_metrics(
     scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None, temperature: float
 ) -> dict[str, float | list[dict[str, float]]]:
-    """How far the probabilities σ(difference / T) can be believed, over the pairs that count.
+    """Calibration metrics of the probabilities σ(difference / T), over the pairs that count.
 
-    `log_loss` (nats) and `brier` (0 to 1), by weight; 0.693 and 0.25 for who always says ½.
-    `bins`: of at most ten bins of equally many pairs the mean `confidence` (½ to 1), the `accuracy`, the number `n`.
+    `log_loss` (nats) and `brier` (0 to 1), weighted; 0.693 and 0.25 for a constant ½.
+    `bins`: at most ten bins with equal numbers of pairs: mean `confidence` (½ to 1), `accuracy`, number of pairs `n`.
     Bins of equal mass are less biased than bins of equal width (Roelofs et al. 2022).
-    `ece`: expected calibration error, the mean over the bins of |accuracy − confidence|, by weight (Guo et al. 2017).
-    Chance alone lifts it above 0, the more so the fewer the pictures: by some 0.01 to 0.03 at 60 of them.
-    `ece_low`, `ece_high`: 95 % interval for other pictures of the same kind. A plain bootstrap would never hold 0, for
-    it adds chance a second time. Here 0 is in the interval unless right probabilities would show such an error in at
-    most 2.5 % of the cases (Bröcker and Smith 2007); otherwise the lower bound has the bias taken off.
-    `coverage`: the accuracy over the surest `share` of the pairs.
+    `ece`: expected calibration error, the weighted mean over the bins of |accuracy − confidence| (Guo et al. 2017).
+    Sampling noise alone raises it above 0, the more so the fewer the pictures: by about 0.01 to 0.03 at 60 pictures.
+    `ece_low`, `ece_high`: 95 % interval for other pictures of the same kind. A plain bootstrap never contains 0,
+    because it adds the noise a second time. Here 0 is in the interval unless calibrated probabilities would show such
+    an error in at most 2.5 % of the cases (Bröcker and Smith 2007); otherwise the lower bound is bias-corrected.
+    `coverage`: the accuracy on the most confident `share` of the pairs.
     """
     pairs = write_out(v_score, pairs)
     if not len(pairs.places):
@@ -82,9 +82,9 @@ def calibration_metrics(
 
 
 def p_above(scores: np.ndarray, train_scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Of each picture, (n,), the chance to be more viral than a random training picture: the mean of σ(difference / T).
+    """For each picture, (n,), the chance to be more viral than a random training picture: mean of σ(difference / T).
 
-    Exact, and so n times as many exponentials as there are training pictures: some 0.1 s for ten million.
+    Exact: n exponentials per training picture, about 0.1 s for ten million.
     """
     scores, train_scores = np.asarray(scores, np.float64), np.asarray(train_scores, np.float64)
     found = np.empty(len(scores))

@@ -17,7 +17,7 @@ CLASSES = ("WTF", "atheism", "aww", "funny", "gaming")  # the five-class task; a
 def classification_table(
     submissions: pd.DataFrame, img_ids: pd.Series, min_share: float, own: bool = False
 ) -> tuple[pd.DataFrame, dict]:
-    """image4classification.csv from submissions: the images submitted mostly to one of the five CLASSES.
+    """Make image4classification.csv from submissions: the images submitted mostly to one of the five CLASSES.
 
     An image belongs to the class that took at least `min_share` of its submissions to the subreddits that count; ties
     for the first place and smaller shares are left out. Returns img_id, SNAP_id, subreddit, label, and the counts.

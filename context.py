@@ -46,7 +46,7 @@ def _table(data_path: str | Path) -> pd.DataFrame:
 
 
 def describe_images(table: pd.DataFrame, posts: pd.DataFrame) -> pd.DataFrame:
-    """A row an image of `table` that was posted to a community that counts: img_id, v_score, unit (what stays in one
+    """One row per image of `table` posted to a community that counts: img_id, v_score, unit (what stays in one
     fold: the image, or its group of copies), votes (its highest score), and timeline.first_posts' columns."""
     first = first_posts(posts)
     images = table[["img_id", "v_score", *({"group"} & set(table))]].merge(
@@ -59,7 +59,7 @@ def describe_images(table: pd.DataFrame, posts: pd.DataFrame) -> pd.DataFrame:
 
 
 def units(table: pd.DataFrame) -> np.ndarray:
-    """A number, from 0, for each image or group of copies (column `group`, empty for an image without a copy)."""
+    """A number, from 0, for each image or group of copies (column `group`, empty for an image without copies)."""
     own = "image " + table["img_id"].astype(str)
     if "group" in table:
         group = table["group"].astype(str)
@@ -68,7 +68,7 @@ def units(table: pd.DataFrame) -> np.ndarray:
 
 
 def with_scores(images: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`images` with a column `picture`: the score that a table of path and score gives to <img_id>.jpg, else NaN."""
+    """`images` with a column `picture`: the score of <img_id>.jpg in a table of path and score, or NaN."""
     scores = read_rows(path, ["path", "score"])
     names = pd.to_numeric(scores["path"].astype(str).str.replace(r".*[/\\]|\.[^.]*$", "", regex=True), errors="coerce")
     scores = scores[["path", "score"]].assign(img_id=names)  # the window of a ranker without one is empty
@@ -81,7 +81,7 @@ def with_scores(images: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 # --- pairs ----------------------------------------------------------------------------------------------------------
 def sets_of_pairs(images: pd.DataFrame, published: pd.DataFrame | None, seed: int) -> list[PairSet]:
-    """The pairs that rankings are tried on: the published ones or, without them, those in a community and across."""
+    """The sets of pairs to evaluate on: the published ones or, without them, pairs within and across communities."""
     v_score, rows = images["v_score"].to_numpy(np.float64), pd.Index(images["img_id"])
     found = []
     if published is not None:
@@ -104,7 +104,7 @@ def sets_of_pairs(images: pd.DataFrame, published: pd.DataFrame | None, seed: in
 
 
 def rankings(images: pd.DataFrame, pair_sets_: list[PairSet], seed: int) -> dict[str, Share]:
-    """`<method>_<set>` → the share of pairs that it has right."""
+    """`<method>_<set>` → the share of pairs that it ranks correctly."""
     methods = [name for name in METHODS if name in images or name not in ("title", "picture")]
     found = {f"{method}_{each.key}": rank_and_count(images, method, each, seed)
              for each in pair_sets_ for method in methods}  # fmt: skip
@@ -112,7 +112,7 @@ def rankings(images: pd.DataFrame, pair_sets_: list[PairSet], seed: int) -> dict
 
 
 def published_figures(folder: Path) -> dict[str, Share]:
-    """What Deza & Parikh 2015 report of the 489 pairs, and the attributes' vote computed again."""
+    """The figures of Deza & Parikh 2015 for the 489 pairs, and the attributes' vote recomputed."""
     figures = {"published_people_489": deza2015.HUMANS, "published_attributes_489": deza2015.ATTRIBUTES}
     found = {name: {"value": value, "low": None, "high": None, "n": 489} for name, value in figures.items()}
     if (folder / "attributes").is_dir():
@@ -125,13 +125,12 @@ def published_figures(folder: Path) -> dict[str, Share]:
 def context_on_pairs(
     data_path: str | Path, img_ids: np.ndarray, pairs: np.ndarray, targets: np.ndarray | None = None
 ) -> dict[str, Share]:
-    """What clock, community and both reach on a ranker's test pairs, without its pictures.
+    """The accuracy of clock, community and both on a ranker's test pairs, without its pictures.
 
-    `img_ids` (n,) are the test images and `pairs` (m, 2) positions in them (of more than MOST_PAIRS so many are drawn).
-    Returns clock, community and context (both), each {"value", "low", "high", "n"}: shares, 0 to 1, of the pairs that
-    are ordered as their `targets` (m,) say, by default as V does. What is learned is learned from the images that are
-    not in `img_ids`, and is missing where these are too few. Empty where the data set has no virality scores or no
-    posts with times.
+    `img_ids` (n,) are the test images and `pairs` (m, 2) positions in them (a sample of MOST_PAIRS if there are more).
+    Returns clock, community and context (both), each {"value", "low", "high", "n"}: the share, 0 to 1, of pairs ordered
+    as in `targets` (m,), by default as by V. Learned predictors are trained on images not in `img_ids`, and are
+    missing if these are too few. Empty if the data set has no virality scores or no posts with times.
     """
     if not (deza2015.is_folder(data_path) or (Path(data_path) / "datasets" / "data_set_iv.csv").is_file()):
         return {}
@@ -161,7 +160,7 @@ def context_on_pairs(
 
 # --- everything -----------------------------------------------------------------------------------------------------
 def explain(data_path: str | Path, scores: str | Path | None = None, seed: int = 0) -> dict[str, Any]:
-    """All of context.json, of a data set or of Deza & Parikh's folder. Raises UserError where no times are known."""
+    """The content of context.json for a data set or Deza & Parikh's folder. Raises UserError if no times are known."""
     data_path = Path(data_path)
     table = read_label(data_path)
     posts = read_posts(data_path, table)

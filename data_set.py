@@ -38,10 +38,10 @@ MOST = 250  # Deza & Parikh 2015 take the 250 most and least viral images
 
 # --- splits ---------------------------------------------------------------------------------------------------------
 def split_of(img_ids: Iterable[int], seed: int = 0, fold: int = 0, folds: int = 1) -> np.ndarray:
-    """The split of each image, 'train', 'validation' or 'test' (70/10/20), by a hash of its img_id and the seed alone.
+    """The split of each image, 'train', 'validation' or 'test' (70/10/20), by a hash of only its img_id and the seed.
 
-    Who has fewer pictures still agrees with everybody else on which image is in which split. With `folds` above 1, fold
-    `fold` (from 0) is the test split, and an eighth of the other images is for validation.
+    The split of an image therefore does not depend on which other pictures are present. With `folds` above 1, fold
+    `fold` (from 0) is the test split, and an eighth of the other images is used for validation.
     """
     place, again = (np.array([_uniform(part, seed, i) for i in img_ids]) for part in ("split", "validation"))
     if folds == 1:
@@ -54,11 +54,11 @@ def split_of(img_ids: Iterable[int], seed: int = 0, fold: int = 0, folds: int = 
 def split_by_time(
     first_times: np.ndarray, shares: Sequence[float] = SHARES, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """The split of each image, 'train', 'validation' or 'test', by when it was first posted: the test images are those
-    that appeared after all others, the validation images after those of training.
+    """The split of each image, 'train', 'validation' or 'test', by the time of its first post: test images appeared
+    after all others, validation images after the training images.
 
-    `first_times` (n,), in any unit; `shares` of the images in each split, as near as may be. Images of the same time
-    stay in one split, and so do those of the same group (`groups`, n: numbers, −1 for an image without a copy), whose
+    `first_times` (n,), in any unit; `shares` of the images in each split, as close as possible. Images of the same time
+    stay in one split, and so do those of the same group (`groups`, n: numbers, −1 for an image without copies), whose
     time is that of its first copy.
     """
     times = pd.Series(np.asarray(first_times))
@@ -78,9 +78,9 @@ def splits_of(
     first_times: np.ndarray | None = None,
 ) -> np.ndarray:
     """The split of each row of a table with img_id, by a rule: 'table', its own column `split`; 'hash', `split_of`;
-    'time', `split_by_time` by the `first_times` (n,) of its images. By default 'table' where it has the column.
+    'time', `split_by_time` by the `first_times` (n,) of its images. The default is 'table' if it has the column.
 
-    Where the table has a column `group`, the copies of one picture stay in one split: that of the smallest img_id.
+    If the table has a column `group`, the copies of one picture stay in one split: that of the smallest img_id.
     """
     rule = rule or ("table" if "split" in table else "hash")
     group = table["group"] if "group" in table else pd.Series(np.nan, table.index)
@@ -118,7 +118,7 @@ def _uniform(part: str, seed: int, img_id: int) -> float:
 
 # --- tables ---------------------------------------------------------------------------------------------------------
 def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataFrame:
-    """datasets/<name>.csv of a data set, checked: the columns are there, img_id is a whole number and unique."""
+    """Read and validate datasets/<name>.csv of a data set: the columns exist, img_id is a whole number and unique."""
     data_path = Path(data_path)
     if not data_path.is_dir():
         raise UserError(f"--data_path {data_path} is not a folder")
@@ -139,11 +139,11 @@ def read_table(data_path: str | Path, name: str, columns: list[str]) -> pd.DataF
 
 # --- pairs ----------------------------------------------------------------------------------------------------------
 def pair_sets(v_score: np.ndarray, pair_mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """The two sets of images that a pair mode sets against each other, as masks over one split's images.
+    """The two sets of images that a pair mode compares, as masks over one split's images.
 
     1: the 250 most against the 250 least viral; 2: the 250 most against the lower half; 3: the upper half against the
     250 least; 4: the upper against the lower half; all: every image against every other. In a split of fewer than
-    2,500 images a tenth of them stands for 250.
+    2,500 images, a tenth of them replaces 250.
     """
     n = len(v_score)
     order = np.argsort(v_score, kind="stable")
@@ -159,7 +159,7 @@ def pair_sets(v_score: np.ndarray, pair_mode: str) -> tuple[np.ndarray, np.ndarr
 
 
 def draw_pairs(v_score: np.ndarray, pair_mode: str, seed: int) -> np.ndarray:
-    """Pairs (m, 2) of positions in `v_score`, which side the more viral one stands on being random.
+    """Pairs (m, 2) of positions in `v_score`; the more viral one is on a random side.
 
     Each image of the larger set is drawn once, against a random one of the other; in mode all, every ordered pair.
     """
@@ -181,13 +181,13 @@ def _each_in_turn(rng: np.random.Generator, items: np.ndarray, m: int) -> np.nda
 def controlled_pairs(
     v_score: np.ndarray, community: np.ndarray, first_time: np.ndarray, seed: int, block: int = 10
 ) -> np.ndarray:
-    """Pairs (m, 2) of positions of images first posted in the same community at about the same time.
+    """Pairs (m, 2) of positions of images first posted to the same community at about the same time.
 
-    The images (n,) of each community (numbered; −1 for none) are cut by `first_time` into blocks of ten; in each the
-    images whose V is above 0 (posted more often than the mean) are set against the others at random, each image in one
-    pair at most, on random sides. Where V is above 0 of all or of none, its median takes the place of 0.
-    Why blocks: to walk through time and pair two neighbours wherever one is viral and one is not finds the less viral
-    one first more often, for there are more of them; the clock is then right on 0.33 of Deza & Parikh's.
+    The images (n,) of each community (numbered; −1 for none) are divided by `first_time` into blocks of ten. In each
+    block, images with V above 0 (posted more often than the mean) are paired with the others at random, each in at most
+    one pair, on random sides. If V is above 0 for all or none, its median replaces 0.
+    Why blocks: pairing neighbours in time wherever one is viral and one is not finds the less viral one first more
+    often, because there are more of them; the clock is then right on only 0.33 of Deza & Parikh's pairs.
     """
     rng, pairs = np.random.default_rng(seed), []
     viral = v_score > 0
@@ -206,7 +206,7 @@ def controlled_pairs(
 
 
 def targets_of(v_score: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """1 where the first image of a pair is the more viral, 0 where the second is, ½ for a tie; float32, shape (m,)."""
+    """1 if the first image of a pair is more viral, 0 if the second is, ½ for a tie; float32, shape (m,)."""
     return ((np.sign(v_score[pairs[:, 0]] - v_score[pairs[:, 1]]) + 1) / 2).astype(np.float32)
 
 
@@ -360,7 +360,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def from_pictures(source: str, data_path: Path, left_out_to: str | None, seed: int) -> None:
-    """A data set of anybody's own pictures."""
+    """Make a data set from your own pictures."""
     check_outputs({"--left_out": left_out_to}, [source])
     with LeftOut(left_out_to) as left_out:
         name, table = own_pictures.make_data_set(source, data_path, left_out)
@@ -375,7 +375,7 @@ def from_pictures(source: str, data_path: Path, left_out_to: str | None, seed: i
 
 
 def from_submissions(data_path: Path, min_share: float, most: int, fewest: int, seed: int) -> None:
-    """The tables of a data set whose submissions are known."""
+    """Make the tables of a data set from its submissions."""
     submissions, malformed = load_submissions(data_path)
     own = not submissions.attrs.get("snap", True)
     table = read_table(data_path, "data_set_iv", ["SNAP_id", "v_score"])

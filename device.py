@@ -37,7 +37,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` gave."""
+    """Restore the states returned by `rng_state`."""
     version_, numbers, gauss = state["python"]
     random.setstate((version_, tuple(numbers), gauss))
     kind, keys, position, has_gauss, gauss = state["numpy"]
@@ -49,9 +49,9 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 # --- the device -----------------------------------------------------------------------------------------------------
 def select_device(name: str) -> torch.device:
-    """`auto` is a CUDA device (the first; under torchrun each process its own), then Apple's, then the processor.
+    """`auto` selects a CUDA device (the first; under torchrun one per process), else Apple's MPS, else the CPU.
 
-    Raises UserError for one that is not there.
+    Raises UserError for a device that is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -70,20 +70,20 @@ def select_device(name: str) -> torch.device:
 
 # --- precision ------------------------------------------------------------------------------------------------------
 def autocast(device: torch.device, amp: bool | None) -> contextlib.AbstractContextManager:
-    """bf16 autocast where it is asked for or, by default, where the device is made for it (`fast_in_bf16`)."""
+    """bf16 autocast if requested or, by default, if the device has hardware support for it (`fast_in_bf16`)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_in_bf16(device) if amp is None else amp)
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """Compute in the tensors' own precision, within `autocast` too. The meta device knows no autocast."""
+    """Compute in the tensors' own precision, even inside `autocast`. The meta device has no autocast."""
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else contextlib.nullcontext()
 
 
 def fast_in_bf16(device: torch.device) -> bool:
-    """A CUDA device that computes in bf16, or a processor with AMX, which is 2 to 3 times as fast in it.
+    """Whether this is a CUDA device with bf16, or a CPU with AMX, which is 2 to 3 times as fast in it.
 
-    Other processors are slower in bf16 than in fp32.
+    Other CPUs are slower in bf16 than in fp32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -91,14 +91,14 @@ def fast_in_bf16(device: torch.device) -> bool:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what the device still computes."""
+    """Wait until the device has finished all pending work."""
     if device.type != "cpu":
         getattr(torch, device.type).synchronize()
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the device or (for the process itself) Linux lets us."""
+    """Reset the peak, where the device or (for the process itself) Linux allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # elsewhere the peak is that of the whole process so far
@@ -106,7 +106,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MiB at the peak since `reset_peak_memory`: of the CUDA device's tensors, else of this whole process."""
+    """Peak memory in MiB since `reset_peak_memory`: of the CUDA device's tensors, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

@@ -55,8 +55,8 @@ def is_folder(folder: str | Path) -> bool:
 
 
 def post_numbers(submissions: pd.DataFrame) -> np.ndarray:
-    """The number of each submission's post, int64. Reddit numbers its posts in order and writes the number in base 36
-    as the post's id: the older post has the smaller one."""
+    """The number of each submission's post, int64. Reddit numbers its posts in order, and a post's id is this number in
+    base 36: the older post has the smaller number."""
     posts = submissions["reddit_id"]
     if (bad := ~posts.str.fullmatch("[0-9A-Za-z]{1,12}")).any():
         row = int(np.flatnonzero(bad)[0])
@@ -83,17 +83,17 @@ def hour_cells(submissions: pd.DataFrame) -> np.ndarray:
 
 
 def kept_images(folder: str | Path) -> np.ndarray:
-    """The img_ids (10,084) whose picture could be had in 2015."""
+    """The img_ids (10,084) whose picture was available in 2015."""
     return np.array(_lines(Path(folder) / "final_names.csv"), dtype=np.int64)
 
 
 def read_table(folder: str | Path) -> pd.DataFrame:
-    """The published table in virality.TABLE_COLUMNS: 10,078 images, lowest V first."""
+    """The published table with the columns virality.TABLE_COLUMNS: 10,078 images, lowest V first."""
     return pd.DataFrame(_matrix(folder, "viral_datasetV2", "viral_dataset"))[virality.TABLE_COLUMNS]
 
 
 def computed_table(folder: str | Path) -> pd.DataFrame:
-    """The same table less img_link, computed again from the published submissions."""
+    """The same table without img_link, recomputed from the published submissions."""
     return virality.virality_scores(read_submissions(folder), kept_images(folder))
 
 
@@ -114,7 +114,7 @@ def disagreeing_pairs(pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def attribute_vote(folder: str | Path) -> tuple[float, int]:
-    """Share of the 489 pairs that the vote over the released attribute predictions orders rightly, ties being half.
+    """Share of the 489 pairs ranked correctly by the vote over the released attribute predictions; ties count half.
 
     The paper's relative attributes, predicted by its SVMs for 'left against right' of each pair: animal +
     synthetically generated − beautiful + explicit − sexual (section 5.2). Returns the share and the number of pairs.
@@ -130,7 +130,7 @@ def attribute_vote(folder: str | Path) -> tuple[float, int]:
 
 
 def agreement(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """How far two tables agree, a row a column: images in both, equal values, and the largest difference."""
+    """Agreement of two tables, one row per column: images in both, equal values, and the largest difference."""
     both = published.merge(table, on="img_id", suffixes=("", "_other"))
     rows = []
     for column in virality.TABLE_COLUMNS[2:]:

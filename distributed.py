@@ -29,7 +29,7 @@ _batch = 0  # pictures in the batch that is trained on, in all processes togethe
 
 
 def join(device: str) -> None:
-    """Join torchrun's other processes; nothing to do without torchrun. `device` is what --device says."""
+    """Join the process group of torchrun; a no-op without torchrun. `device` is the value of --device."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return
     own_gpu = select_device(device).type == "cuda" and torch.cuda.device_count() >= int(
@@ -49,19 +49,19 @@ def leave() -> None:
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
-    """Wait for all processes: what rank 0 has written before is there for the others."""
+    """Wait for all processes, so that what rank 0 has written is visible to the others."""
     if world() > 1:
         dist.all_reduce(torch.zeros(1))
 
 
 # --- parts of a batch -----------------------------------------------------------------------------------------------
 def bounds(n: int) -> slice:
-    """This process's part of n rows; the parts differ by one at most."""
+    """This process's part of n rows; the sizes of the parts differ by at most one."""
     return slice(n * rank() // world(), n * (rank() + 1) // world()) if world() > 1 else slice(n)
 
 
@@ -80,7 +80,7 @@ def begin(places: Rows) -> Rows:
 
 
 def whole(n: int) -> int:
-    """How many pictures the batch has of which n are here."""
+    """The size of the whole batch, of which n pictures are on this process."""
     return _batch or n
 
 
@@ -91,12 +91,12 @@ def mean_part(n: int) -> float:
 
 
 def own(numbers: Tensor) -> Tensor:
-    """Of what was drawn for the whole batch, the rows of the pictures that are here."""
+    """The rows of this process's pictures, from what was drawn for the whole batch."""
     return numbers[bounds(len(numbers))] if _batch else numbers
 
 
 def gather(rows: Tensor, n: int | None = None) -> Tensor:
-    """The rows of all processes, in their order, with gradient; n of them, by default the batch's."""
+    """The rows of all processes, in rank order, with gradient; n of them, by default the whole batch."""
     if world() == 1:
         return rows
     n = n or _batch

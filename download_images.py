@@ -93,7 +93,7 @@ DEZA_FILES = {
 
 # --- what there is to do --------------------------------------------------------------------------------------------
 def metadata_tasks(data_path: Path, services: Services) -> list[Task]:
-    """The metadata files that are not here yet; none for somebody's own data set."""
+    """The metadata files that are still missing; none for the user's own data set."""
     if any((data_path / own).exists() for own in (MANIFEST, SUBMISSIONS)) and not (data_path / "deza2015").exists():
         return []
     addresses = {SNAP_FILE: (f"{services.snap_url}/{SNAP_FILE}", "")}
@@ -107,7 +107,7 @@ def metadata_tasks(data_path: Path, services: Services) -> list[Task]:
 
 
 def picture_task(picture: Any, services: Services, posts: int, archive: bool) -> Task:
-    """A picture's chain of addresses, as far as it is known before Reddit is asked (of `posts` posts at most)."""
+    """A picture's chain of addresses, as far as known before Reddit is asked (about at most `posts` posts)."""
     found = addresses_of(picture.img_link, services)
     addresses = [
         *found,
@@ -130,7 +130,7 @@ def write_manifest(data_path: Path) -> None:
 
 
 def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:
-    """The pictures to have: those of the manifest, or of the table of submissions, from which it is written then."""
+    """The pictures to download: those of the manifest, which is written from the table of submissions if need be."""
     path, submissions = data_path / MANIFEST, data_path / SUBMISSIONS
     manifest = read_manifest(path) if path.exists() else None
     if not submissions.exists() or (data_path / "deza2015").exists():
@@ -145,12 +145,12 @@ def pictures_of(data_path: Path, write: bool = True) -> pd.DataFrame:
 
 
 def has_links(pictures: pd.DataFrame) -> bool:
-    """Is there anything to ask for? A table of pictures that are at hand may have no addresses."""
+    """Whether there is anything to download: a table of pictures that are already present may have no addresses."""
     return bool((pictures["img_link"] != "").any())
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The pictures to have: img_id, img_link, reddit_id (posts, between spaces), sha256; all text, '' where unknown."""
+    """The pictures to download: img_id, img_link, reddit_id (posts, space-separated), sha256; text, '' if unknown."""
     table = read_csv(path, ["img_id", "img_link"], dtype=str, keep_default_na=False)
     for column in ("reddit_id", "sha256"):
         if column not in table:
@@ -164,7 +164,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def of_subreddits(manifest: pd.DataFrame, data_path: Path, subreddits: list[str]) -> pd.DataFrame:
-    """The pictures that more than half of their submissions took to these communities, whatever case they are in."""
+    """The pictures with more than half of their submissions in these communities (names in any case)."""
     picture, community = submitted_to(data_path)
     community, wanted = community.str.lower(), {name.lower() for name in subreddits}
     if unknown := wanted - set(community):
@@ -177,7 +177,7 @@ def of_subreddits(manifest: pd.DataFrame, data_path: Path, subreddits: list[str]
 
 
 def submitted_to(data_path: Path) -> tuple[pd.Series, pd.Series]:
-    """Of each submission the img_id of its picture (text) and the community."""
+    """The img_id of its picture (text) and the community of each submission."""
     folder, path = data_path / "deza2015", data_path / SUBMISSIONS
     if folder.is_dir():
         import deza2015
@@ -194,7 +194,7 @@ def submitted_to(data_path: Path) -> tuple[pd.Series, pd.Series]:
 def choose(
     manifest: pd.DataFrame, data_path: Path, subreddits: list[str] | None, num_images: int | None
 ) -> pd.DataFrame:
-    """The pictures that are asked for: all, those of `subreddits`, or of these `num_images`."""
+    """The selected pictures: all, those of `subreddits`, or a sample of `num_images` of these."""
     if subreddits:
         manifest = of_subreddits(manifest, data_path, subreddits)
     return sample(manifest, num_images)
@@ -210,7 +210,7 @@ def sample(manifest: pd.DataFrame, num_images: int | None) -> pd.DataFrame:
 
 
 def to_do(pictures: pd.DataFrame, ledger: Ledger, retry: list[str]) -> list[Any]:
-    """The pictures never tried, to be tried again, or lost since. Those that a host forbade come last: else it might
+    """The pictures never tried, to be retried, or lost since. Those that a host refused come last: otherwise it might
     never be asked for the others."""
     settled = set(STATUSES) - set(KEPT) - set(AGAIN) - set(retry)
     last = lambda img_id, column: ledger.rows.get(img_id, {}).get(column)  # noqa: E731
@@ -242,8 +242,7 @@ def fetch_pictures(
     num_images: int | None = None,
     subreddits: list[str] | None = None,
 ) -> bool:
-    """Fetch those of the manifest's pictures that are asked for, and say what became of them. Whether a rerun would
-    help."""
+    """Fetch the selected pictures of the manifest and print the outcome. Returns whether a rerun would help."""
     ledger = run.ledger
     try:
         pictures = choose(manifest, run.data_path, subreddits, num_images)
@@ -264,7 +263,7 @@ def fetch_pictures(
 
 
 def write_survivors(data_path: Path, manifest: pd.DataFrame, ledger: Ledger) -> dict[str, Any]:
-    """survivors.json: how many of the manifest's pictures are here, which, and what became of the others."""
+    """Write survivors.json: how many of the pictures are present, which ones, and the status of the others."""
     here = sorted((img_id for img_id in manifest["img_id"] if ledger.kept(img_id)), key=natural)
     counts = Counter(ledger.rows.get(img_id, {}).get("status", "not_tried") for img_id in manifest["img_id"])
     survivors = summary(here, len(manifest), {status: counts[status] for status in (*STATUSES, "not_tried")})
@@ -273,13 +272,13 @@ def write_survivors(data_path: Path, manifest: pd.DataFrame, ledger: Ledger) -> 
 
 
 def summary(here: list[str], expected: int, statuses: Mapping[str, int]) -> dict[str, Any]:
-    """What survivors.json says of the pictures that are here."""
+    """The summary of the present pictures in survivors.json."""
     digest = hashlib.sha256("".join(f"{img_id}\n" for img_id in here).encode()).hexdigest()
     return {"expected": expected, "survivors": len(here), "sha256": digest, "statuses": dict(statuses)}
 
 
 def take_what_is_here(data_path: Path, pictures: pd.DataFrame) -> None:
-    """Of pictures without an address, say how many lie in images/ already, and write survivors.json."""
+    """For pictures without an address: print how many are already in images/, and write survivors.json."""
     here = sorted((i for i in pictures["img_id"] if (data_path / "images" / f"{i}.jpg").is_file()), key=natural)
     if not here:
         raise UserError(f"{data_path / SUBMISSIONS}: no row has an address in its column url, and "
@@ -298,7 +297,7 @@ def status_table(ledger: Ledger, img_ids: pd.Series) -> str:
 
 
 def verify(data_path: Path) -> int:
-    """Read every file again and compare it with the ledger's SHA-256. 1 if one is missing or changed."""
+    """Re-read every file and compare it with the ledger's SHA-256. Returns 1 if one is missing or changed."""
     ledger = Ledger(data_path / "images")
     ledger.recover()
     kept = [row for _, row in sorted(ledger.rows.items(), key=lambda item: natural(item[0])) if row["status"] in KEPT]
@@ -322,7 +321,7 @@ def dry_run(
     num_images: int | None = None,
     subreddits: list[str] | None = None,
 ) -> None:
-    """Say what a run would do. Asks no host and writes nothing."""
+    """Print what a run would do, without requests and without writing anything."""
     for task in metadata_tasks(data_path, services):
         print(f"would fetch {data_path / task.name} from {task.first_address()}")
     path = data_path / MANIFEST
@@ -432,7 +431,7 @@ def main() -> int:
 
 
 def of_flags(kind: type[Any], args: argparse.Namespace) -> Any:
-    """A `Limits` or `Services` of the flags that are named as its fields."""
+    """A `Limits` or `Services` from the flags named like its fields."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
 
 

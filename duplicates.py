@@ -78,7 +78,7 @@ def list_pictures(data_path: Path) -> np.ndarray:
 
 
 def read_by_hand(path: str, img_ids: np.ndarray) -> np.ndarray:
-    """The groups that a file (img_id, group) gives to these pictures, numbered; −1 where it does not name one."""
+    """The groups of these pictures in a file (img_id, group), numbered; −1 for pictures that it does not contain."""
     table = read_groups(path)
     numbers = pd.to_numeric(table["img_id"], errors="coerce")
     if (wrong := numbers.isna() | (numbers % 1 != 0)).any():
@@ -89,7 +89,7 @@ def read_by_hand(path: str, img_ids: np.ndarray) -> np.ndarray:
 
 
 def read_features(path: str, img_ids: np.ndarray) -> np.ndarray:
-    """Features (n, d) of these pictures from a feature file, which must have them all."""
+    """Features (n, d) of these pictures from a feature file, which must contain all of them."""
     file = read_feature_file(path)
     places = places_of(file, img_ids)
     if (places < 0).any():
@@ -99,10 +99,10 @@ def read_features(path: str, img_ids: np.ndarray) -> np.ndarray:
 
 
 def write_tables(data_path: Path, table: pd.DataFrame) -> list[Path]:
-    """Put the column `group` into the data set's tables; all else in them stays as it is written.
+    """Add the column `group` to the data set's tables; everything else in them stays as it is.
 
-    A picture that was not compared is a group of its own. Raises UserError, and writes nothing, where there is no
-    table, or where one has a column `split` that parts a group: copies of a picture must not stand in two splits.
+    A picture that was not compared is a group of its own. Raises UserError, and writes nothing, if there is no table,
+    or if the column `split` of one separates a group: copies of a picture must not be in two splits.
     """
     group = table.set_index("img_id")["group"]
     tables = {}
@@ -152,7 +152,7 @@ def read_votes(data_path: Path, img_ids: pd.Series) -> tuple[pd.Series, pd.Serie
 
 
 def write_page(path: str, table: pd.DataFrame, data_path: Path, num_workers: int, max_pixels: int) -> None:
-    """The page of the groups, the doubtful ones first, ON_PAGE pictures at most."""
+    """Write the page of the groups, doubtful ones first, with at most ON_PAGE pictures."""
     shown = table[table["group"].duplicated(keep=False)]
     doubt = shown.groupby("group")["distance"].transform("max")
     shown = shown.assign(doubt=doubt).sort_values(["doubt", "group", "img_id"], ascending=[False, True, True])

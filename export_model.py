@@ -32,7 +32,7 @@ OPSET = 20  # the first with grid_sample and affine_grid as torch has them
 
 # --- the folder -----------------------------------------------------------------------------------------------------
 def export(check_point: str | Path, output: str | Path, onnx: bool = False) -> Path:
-    """Write the folder `output` of a finished run's best.pt. Raises UserError where the run has not finished."""
+    """Export best.pt of a finished run to the folder `output`. Raises UserError if the run has not finished."""
     folder, run = Path(output), Path(check_point).parent
     model, state = from_checkpoint(check_point)
     for name in ("results.json", "test_scores.csv"):
@@ -76,7 +76,7 @@ class ScoreAndWindow(nn.Module):
 
 
 def check_onnx() -> None:
-    """A UserError where what torch's exporter needs is not installed."""
+    """Raise UserError if a package that torch's exporter needs is not installed."""
     for name in ("onnx", "onnxscript"):
         try:
             importlib.import_module(name)
@@ -98,7 +98,7 @@ def write_onnx(model: SiameseNet, side: int, path: Path) -> None:
 
 # --- the model card -------------------------------------------------------------------------------------------------
 def model_card(state: dict[str, Any], results: dict[str, Any], onnx: bool = False) -> str:
-    """The model card, Markdown, of a checkpoint and its run's results.json. Figures have their 95 % intervals."""
+    """The model card, in Markdown, from a checkpoint and its run's results.json. Figures have 95 % intervals."""
     config, side = state["config"], state["transform"]["side"]
     parts = [
         f"# A ranker of pictures, trained on {config['data_path']}\n\nOf two pictures, which is the more viral? One "

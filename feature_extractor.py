@@ -61,7 +61,7 @@ def extract(model: nn.Module, batch: Tensor, device: torch.device, amp: bool | N
 
 # --- feature files --------------------------------------------------------------------------------------------------
 class Features(NamedTuple):
-    """What a feature file holds: names (n,), features (n, …; float32), the pictures left out, and what made it."""
+    """The content of a feature file: names (n,), features (n, …; float32), pictures left out, and provenance."""
 
     names: np.ndarray
     features: np.ndarray
@@ -76,7 +76,7 @@ class Features(NamedTuple):
 def describe(
     model: nn.Module, model_name: str, weights: str, cut: str, image_size: int, amp: bool | None
 ) -> dict[str, Any]:
-    """What decides over a picture's features: the network, its weights, the cut, the transform and the precision."""
+    """Everything that determines a picture's features: network, weights, cut, transform and precision."""
     return {
         "model_name": model_name,
         "weights": str(weights),
@@ -97,7 +97,7 @@ def write_features(
     batch_size: int = 64,
     stamps: Sequence[str] = (),
 ) -> Features:
-    """Compute features in batches and write them to one file; a batch that a killed run has finished is kept.
+    """Compute features in batches and write them to one file; batches that a killed run has finished are kept.
 
     `read(start, stop)` gives (pixels or None, why not) of these of the names. `stamps`, one a name, tell whether a
     picture has been replaced since then.
@@ -148,7 +148,7 @@ def _join(output: Path, paths: list[Path], names: np.ndarray, about: dict[str, A
 
 
 def read_features(path: str | Path) -> Features:
-    """What `write_features` wrote; a UserError for anything else."""
+    """Read a file written by `write_features`; raises UserError for anything else."""
     if Path(path).exists() and not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
         raise UserError(f"{path} is not a feature file of this project: not an .npz file, or only part of one")
     try:
@@ -173,7 +173,7 @@ def load_features(
     amp: bool | None,
     device: torch.device,
 ) -> Features:
-    """Features of `pictures`, row by row, from a file under `processed`, which is computed where need be.
+    """Features of `pictures`, row by row, from a file under `processed`, which is computed if necessary.
 
     `about["seconds"]` is what computing them took. The network is left as it was.
     """

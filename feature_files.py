@@ -29,19 +29,19 @@ class FeatureFile:
 
 @dataclass
 class FeaturesOfImages:
-    """What stands for a data set's pictures: `img_ids` (n,), their `features` (n, d), `faults` (img_id, fault)."""
+    """Features in place of a data set's pictures: `img_ids` (n,), `features` (n, d), `faults` (img_id, fault)."""
 
     img_ids: np.ndarray
     features: np.ndarray
     faults: pd.DataFrame
 
     def rows_of(self, img_ids: np.ndarray) -> np.ndarray:
-        """Where these img_ids stand, −1 for those without features."""
+        """The rows of these img_ids, −1 for those without features."""
         return pd.Index(self.img_ids).get_indexer(img_ids)
 
 
 def read_feature_file(path: str | Path) -> FeatureFile:
-    """An .npz with `names` and `features`. Raises UserError, which names the file and what is wrong with it."""
+    """Read an .npz file with `names` and `features`. Raises UserError with the file's name and its fault."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"--features {path} does not exist")
@@ -94,9 +94,9 @@ def _checked(path: Path, names: np.ndarray, features: np.ndarray) -> np.ndarray:
 
 
 def places_of(file: FeatureFile, img_ids: np.ndarray) -> np.ndarray:
-    """Where the features of these images stand in the file, (n,) int64; −1 for an image without.
+    """The rows of these images' features in the file, (n,) int64; −1 for an image without features.
 
-    Raises UserError where one image is meant twice.
+    Raises UserError if two names refer to one image.
     """
     number = pd.Series(file.names).str.extract(r"(?:^|[/\\])(-?\d+)(?:\.\w+)?$")[0].astype(float)
     known = number.isin(img_ids).to_numpy()
@@ -108,9 +108,9 @@ def places_of(file: FeatureFile, img_ids: np.ndarray) -> np.ndarray:
 
 
 def of_images(file: FeatureFile, img_ids: pd.Series) -> FeaturesOfImages:
-    """The features of a table's images; those without are `faults`, and names that are no image's are counted.
+    """The features of a table's images; images without features are `faults`, names without an image are counted.
 
-    Raises UserError where no name, or one image twice, is meant.
+    Raises UserError if no name matches, or two names refer to one image.
     """
     places = places_of(file, img_ids.to_numpy())
     there = places >= 0

@@ -30,7 +30,7 @@ Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, Callable[[Tensor],
 
 # --- heads ----------------------------------------------------------------------------------------------------------
 class Standardise(nn.Module):
-    """Features less their training mean, over their spread.
+    """Subtract the training mean of each feature and divide by its spread.
 
     The spread is √(own² + median²) of the training pictures' standard deviations: features that hardly vary are not
     blown up, and one that varies a thousandfold does not drown the others.

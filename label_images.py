@@ -36,7 +36,7 @@ def label_pictures(
     max_pixels: int = MAX_PIXELS,
     format: str = "csv",
 ) -> None:
-    """path,label,probability of every picture of a source; those that cannot be read are listed beside the table.
+    """Write path,label,probability of every picture of a source; unreadable ones are listed next to the table.
 
     The file `left_out` gets the path of every file that has no label, and why.
     """

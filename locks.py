@@ -14,7 +14,7 @@ from utils import UserError
 
 @contextlib.contextmanager
 def in_turn(path: str | Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file `path`, which stays."""
+    """Wait until no other process holds the lock file `path`, which is not deleted."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield
@@ -22,9 +22,9 @@ def in_turn(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(output: str | Path, *more: str | Path | None) -> Iterator[None]:
-    """Keep other processes from writing `output` meanwhile. Raises UserError where one does.
+    """Keep other processes from writing `output` in the meantime. Raises UserError if one does.
 
-    What a killed process has left half written of it, or of what goes with it, is removed.
+    Partial files that a killed process has left of it, or of its companions, are removed.
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,9 @@ def alone(output: str | Path, *more: str | Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_in(folder: str | Path) -> Iterator[None]:
-    """The same for a whole folder, which is made where it is not there: no two runs write into one.
+    """The same for a whole folder, which is created if necessary: no two runs write into one.
 
-    A new folder into which nothing has been written, as of a run that was refused, goes again.
+    A new folder that is still empty at the end, as after a run that was refused, is removed.
     """
     folder = Path(folder)
     new = not folder.exists()

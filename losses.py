@@ -16,8 +16,8 @@ import distributed
 def ranknet_loss(score_1: Tensor, score_2: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """RankNet's cross entropy (Burges et al. 2005): mean over pairs of −t·log P − (1−t)·log(1−P), P = σ(r1 − r2).
 
-    Shapes (n,); each pair's term is multiplied by its `weight`, where there is one. Computed from the difference
-    itself, never from exp of it: exact for differences of any size, and in fp32 whatever the scores' type.
+    Shapes (n,); each pair's term is multiplied by its `weight`, if given. Computed from the difference itself, never
+    from its exponential: exact for differences of any size, and in fp32 whatever the dtype of the scores.
     """
     difference = score_1.float() - score_2.float()
     weight = None if weight is None else weight.to(difference)
@@ -27,7 +27,7 @@ def ranknet_loss(score_1: Tensor, score_2: Tensor, target: Tensor, weight: Tenso
 def all_pairs_loss(scores: Tensor, v_score: Tensor) -> Tensor:
     """`ranknet_loss` over every ordered pair i ≠ j of a batch: n·(n−1) pairs for n forward passes. Shapes (n,).
 
-    The targets come from the order of `v_score`; equal images have target ½.
+    The targets come from the order of `v_score`; ties have target ½.
     """
     n = len(scores)
     if n < 2:
@@ -39,7 +39,7 @@ def all_pairs_loss(scores: Tensor, v_score: Tensor) -> Tensor:
 
 
 def margin_ranking_loss(score_1: Tensor, score_2: Tensor, target: Tensor, margin: float = 1.0) -> Tensor:
-    """Mean over pairs of max(0, margin − y·(r1 − r2)) with y = ±1 (Herbrich et al. 2000); equals cost |r1 − r2|."""
+    """Mean over pairs of max(0, margin − y·(r1 − r2)) with y = ±1 (Herbrich et al. 2000); ties cost |r1 − r2|."""
     difference = score_1.float() - score_2.float()
     sign = 2 * target.to(difference) - 1
     return torch.where(sign == 0, difference.abs(), F.relu(margin - sign * difference)).mean()
@@ -66,10 +66,10 @@ def _distance(feature_1: Tensor, feature_2: Tensor) -> Tensor:
 
 
 class BoundaryPenalty(torch.autograd.Function):
-    """Singh & Lee 2016, section 3.2: the identity on window parameters (n, 3: s, t_x, t_y), but for the gradient.
+    """Singh & Lee 2016, section 3.2: the identity on window parameters (n, 3: s, t_x, t_y), with another gradient.
 
-    A window whose centre leaves the picture (|s·t_x| > 1 or |s·t_y| > 1) gets, in place of the ranking gradient,
-    that of ½(s·t_x)² + ½(s·t_y)² over the batch's size, which brings it back.
+    A window whose centre leaves the picture (|s·t_x| > 1 or |s·t_y| > 1) receives, in place of the ranking gradient,
+    that of ½(s·t_x)² + ½(s·t_y)² divided by the batch size, which moves it back.
     """
 
     @staticmethod
