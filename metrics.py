@@ -22,16 +22,16 @@ from scipy import stats
 
 # --- which pairs count ----------------------------------------------------------------------------------------------
 class PairSets(NamedTuple):
-    """Every pair of an image of the first with one of the second set (masks of length n); equal V makes no pair."""
+    """Every pair of an image of the first set with one of the second (masks of length n); ties in V are no pairs."""
 
     first: np.ndarray
     second: np.ndarray
 
 
 class PairList(NamedTuple):
-    """Pairs as listed: `places` (m, 2) of images, `targets` (m,) 0 to 1, `weights` (m,), by default one each.
+    """Listed pairs: `places` (m, 2) of images, `targets` (m,) 0 to 1, `weights` (m,), by default 1.
 
-    Above ½ the first image of a pair is the more viral, below ½ the second; at ½ they are equal, and do not count.
+    Above ½ the first image of a pair is more viral, below ½ the second; at ½ they are equal, and do not count.
     """
 
     places: np.ndarray
@@ -48,7 +48,7 @@ def all_pairs(n: int) -> PairSets:
 
 
 def write_out(v_score: np.ndarray, pairs: Pairs | None = None, most: int = 1_000_000, seed: int = 0) -> PairList:
-    """The pairs that count, one by one; of more than `most` a random sample of so many, each as likely as another.
+    """The pairs that count, one by one; a uniform random sample of `most` if there are more.
 
     Pairs of two sets come out with the more viral image first, each once.
     """
@@ -83,14 +83,14 @@ def _listed(pairs: PairList) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def _number(v_score: np.ndarray, pairs: Pairs) -> int:
-    """How many pairs count."""
+    """The number of pairs that count."""
     if isinstance(pairs, PairList):
         return int(np.count_nonzero(_listed(pairs)[2]))
     return int(_of_picture(None, v_score, pairs).sum()) // 2
 
 
 def _kept(pairs: Pairs, there: np.ndarray) -> Pairs:
-    """The pairs of which both images are there (a mask of length n)."""
+    """The pairs with both images present (a mask of length n)."""
     if isinstance(pairs, PairSets):
         return PairSets(pairs.first & there, pairs.second & there)
     rows = there[np.asarray(pairs.places).reshape(-1, 2)].all(axis=1)
@@ -101,7 +101,7 @@ def _kept(pairs: Pairs, there: np.ndarray) -> Pairs:
 def concordance(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
     """For each i the sum over j of sgn(x_i − x_j)·sgn(y_i − y_j), (n,) int64, exact, in O(n log n).
 
-    Where a `group` is given, over the j of i's group. Half the sum over i is Kendall's S.
+    If a `group` is given, only over the j of i's group. Half the sum over i is Kendall's S.
     """
     x, y, group = (
         np.zeros(len(x), np.int64) if values is None else np.unique(values, return_inverse=True)[1]
@@ -228,9 +228,9 @@ def _share_interval(share: float, variance: float, pictures: float, trials: floa
 
 # --- rankings -------------------------------------------------------------------------------------------------------
 def pair_accuracy(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None = None) -> float:
-    """Share, 0 to 1, of the pairs that the scores put in the right order, by weight; equal scores are half right.
+    """Weighted share, 0 to 1, of the pairs that the scores rank correctly; equal scores count half.
 
-    Over all pairs of unequal virality, unless `pairs` says which. NaN where no pair counts.
+    Over all pairs of unequal virality, or over `pairs`. NaN if no pair counts.
     """
     scores, v_score = np.asarray(scores, np.float64), np.asarray(v_score, np.float64)
     pairs = all_pairs(len(v_score)) if pairs is None else pairs
@@ -249,10 +249,10 @@ def pair_accuracy_interval(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs
 
 
 def kendall_interval(scores: np.ndarray, v_score: np.ndarray) -> tuple[float, float]:
-    """95 % interval of Kendall's τ-b for other pictures of the same kind; NaN where τ is.
+    """95 % interval of Kendall's τ-b for other pictures of the same kind; NaN if τ is NaN.
 
-    τ-b is S over the root of two numbers of unequal pairs, and is linearised in these three (the delta method). The
-    interval is that of the share (1 + τ)/2.
+    τ-b is S divided by the root of two numbers of unequal pairs, and is linearised in these three (the delta method).
+    The interval is that of the share (1 + τ)/2.
     """
     scores, v_score = np.asarray(scores, np.float64), np.asarray(v_score, np.float64)
     n, every = len(v_score), all_pairs(len(v_score))
@@ -272,7 +272,7 @@ def kendall_interval(scores: np.ndarray, v_score: np.ndarray) -> tuple[float, fl
 
 
 def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None = None) -> dict[str, float]:
-    """Pair accuracy with its interval and the numbers of pairs, and Kendall's τ-b and Spearman's ρ over all images."""
+    """Pair accuracy with its interval, the numbers of pairs, and Kendall's τ-b and Spearman's ρ over all images."""
     scores, v_score = np.asarray(scores, np.float64), np.asarray(v_score, np.float64)
     n, every = len(scores), all_pairs(len(scores))
     low, high = pair_accuracy_interval(scores, v_score, pairs)
@@ -297,17 +297,17 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
 def compare_rankers(
     scores: Sequence[np.ndarray], v_score: np.ndarray, pairs: Pairs | None = None
 ) -> list[dict[str, float]]:
-    """Each difference in pair accuracy between two or more rankers on the pictures that all have scored.
+    """The difference in pair accuracy between any two of several rankers, on the pictures that all of them scored.
 
-    `scores`: of each ranker (n,), or (seeds, n) for several trainings; NaN for a picture that was not tested. Row s of
-    one ranker is compared with row s of the other, so a seed should mean the same test pictures for all. Returns a dict
-    a pair of rankers: `a` and `b` are their places in `scores`, `difference` is a's accuracy less b's.
+    `scores`: (n,) for each ranker, or (seeds, n) for several trainings; NaN for a picture that was not tested. Row s of
+    one ranker is compared with row s of the other, so a seed should have the same test pictures for all. Returns a dict
+    per pair of rankers: `a` and `b` are their indices in `scores`, `difference` is a's accuracy minus b's.
 
-    With one training each, `low` and `high` (95 %) and the two-sided `p` speak of these trained networks on other
-    pictures. With several they speak of new trainings too: seeds and pictures are crossed random effects, as readers
-    and cases are in radiology (Obuchowski and Rockette 1995, degrees of freedom of Hillis 2007). Two seeds tell little
-    of the variance between seeds; take three or more. `p_holm` is p corrected for the number of comparisons (Holm
-    1979). ValueError where no pair was scored by all.
+    With one training each, `low` and `high` (95 %) and the two-sided `p` are about these trained networks on other
+    pictures. With several, they are about new trainings too: seeds and pictures are crossed random effects, like
+    readers and cases in radiology (Obuchowski and Rockette 1995, degrees of freedom of Hillis 2007). Two seeds say
+    little about the variance between seeds; use three or more. `p_holm` is p corrected for the number of comparisons
+    (Holm 1979). ValueError if no pair was scored by all.
     """
     v_score = np.asarray(v_score, np.float64)
     pairs = all_pairs(len(v_score)) if pairs is None else pairs
@@ -366,10 +366,10 @@ def _holm(p: np.ndarray) -> np.ndarray:
 
 
 def mcnemar(scores_a: np.ndarray, scores_b: np.ndarray, pairs: PairList) -> dict[str, float]:
-    """McNemar's exact test (1947) of two rankers on the same pairs: of those that one alone has right, is it half?
+    """McNemar's exact test (1947) of two rankers on the same pairs: does each win half of those that only one wins?
 
-    The pairs may share no picture, or else they are not independent and p is far too small (ValueError; use
-    `compare_rankers`). Returns the number of pairs, both accuracies (`a`, `b`), how many each has right alone, and the
+    The pairs must not share a picture; otherwise they are not independent and p is far too small (ValueError; use
+    `compare_rankers`). Returns the number of pairs, both accuracies (`a`, `b`), how many only one has right, and the
     two-sided p.
     """
     i, j, sign, _ = (part[np.sign(pairs.targets - 0.5) != 0] for part in _listed(pairs))
@@ -403,7 +403,7 @@ def classification_metrics(
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (classes, classes): a row a true class, a column a predicted one."""
+    """Counts (classes, classes): rows are true classes, columns predicted ones."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
@@ -437,7 +437,7 @@ def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def pointing_accuracy(boxes: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the boxes (n, 4: x, y, w, h) whose centre lies in the true box of its row."""
+    """Share of the boxes (n, 4: x, y, w, h) whose centre lies in the true box of the same row."""
     centre = boxes[:, :2] + boxes[:, 2:] / 2
     inside = (centre >= truth[:, :2]) & (centre <= truth[:, :2] + truth[:, 2:])
     return float(inside.all(axis=1).mean())

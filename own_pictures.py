@@ -58,7 +58,7 @@ def make_data_set(source: str | Path, data_path: str | Path, left_out: LeftOut) 
 
 # --- what there is --------------------------------------------------------------------------------------------------
 def of_folder(folder: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Source]]:
-    """file, subreddit and label of each picture, and split where the folders say so; and where each picture lies."""
+    """file, subreddit, label and, if the folders give it, split of each picture; and the path of each picture."""
     sources = list(list_sources(folder, left_out))
     parts = [Path(os.path.relpath(each.path, folder)).parts for each in sources]
     tops = {part[0] for part in parts if len(part) > 1}
@@ -83,7 +83,7 @@ def of_folder(folder: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Sourc
 
 
 def of_scores(path: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Source]]:
-    """file and v_score of each picture, and split and group where the CSV has them; and where each picture lies."""
+    """file, v_score and, if the CSV has them, split and group of each picture; and the path of each picture."""
     given = read_csv(path, [], dtype=str, encoding="utf-8-sig", encoding_errors="surrogateescape")
     file, score = column_of(given, FILE_COLUMNS, path), column_of(given, SCORE_COLUMNS, path)
     numbers = pd.to_numeric(given[score], errors="coerce")
@@ -108,7 +108,7 @@ def of_scores(path: Path, left_out: LeftOut) -> tuple[pd.DataFrame, list[Source]
 
 
 def picture_of(name: str, folder: Path) -> Path | None:
-    """The file that a CSV in `folder` means, from there or from where the command runs."""
+    """The file that a CSV in `folder` refers to, relative to that folder or to the working directory."""
     names = (name, name.replace("\\", "/"))  # as Windows writes paths
     return next((path for base in (folder, Path()) for each in names if (path := base / each).is_file()), None)
 
@@ -121,7 +121,7 @@ def column_of(table: pd.DataFrame, names: Iterable[str], path: Path) -> str:
 
 
 def plain(name: str) -> str:
-    """A community's name that no spreadsheet takes for a formula."""
+    """A community's name that no spreadsheet interprets as a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
@@ -145,7 +145,7 @@ def numbered(sources: list[Source], data_path: Path) -> np.ndarray:
 
 
 def place(source: Source, path: Path) -> None:
-    """A picture at `path`; one that is there already keeps its time, so that what was decoded of it is still known."""
+    """Put a picture at `path`; an existing one keeps its modification time, so that its decoded copy stays valid."""
     if source.size >= 0:
         found = content(source)
         if not path.is_file() or path.read_bytes() != found:

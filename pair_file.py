@@ -21,10 +21,10 @@ COLUMNS = ["img_id_1", "img_id_2", "target"]
 
 
 def read_pair_file(data_path: str | Path, known: pd.Series | None = None) -> pd.DataFrame:
-    """datasets/pairs.csv of a data set: img_id_1, img_id_2, target, weight and, where it has it, split.
+    """Read datasets/pairs.csv of a data set: img_id_1, img_id_2, target, weight and, if it has one, split.
 
-    Raises UserError, which names the file and the line, for an img_id that is no whole number or not among those
-    `known`, a picture paired with itself or in two splits, and a target, weight or split that is none.
+    Raises UserError, with the file and the line, for an img_id that is not a whole number or not among those `known`,
+    a picture paired with itself or in two splits, and an invalid target, weight or split.
     """
     path = Path(data_path) / "datasets" / "pairs.csv"
     table = read_csv(path, COLUMNS)
@@ -73,10 +73,10 @@ def _refuse_torn(path: Path, pairs: pd.DataFrame) -> None:
 def split_pairs(
     pairs: pd.DataFrame, images: pd.Series | None = None, seed: int = 0, fold: int = 0, folds: int = 1
 ) -> pd.DataFrame:
-    """The pairs with a column `split` and no image in two splits; those that lie across two are left out and counted.
+    """The pairs with a column `split` and no image in two splits; pairs across two splits are left out and counted.
 
-    The file's own column is obeyed; where it has no pair for validation, an eighth of those for training are. Without
-    the column, `images` says each image's split (by img_id), and without that the hash of `data_set.split_of`.
+    The file's own column takes precedence; if it has no validation pair, an eighth of the training pairs is used.
+    Without the column, `images` gives each image's split (by img_id), and without that the hash of `data_set.split_of`.
     """
     if "split" in pairs:
         if folds > 1:
@@ -106,7 +106,7 @@ def _units(pairs: pd.DataFrame) -> pd.Series:
 
 
 def _inside(pairs: pd.DataFrame, images: pd.Series) -> pd.DataFrame:
-    """The pairs that lie inside a split of `images` (by img_id)."""
+    """The pairs within a split of `images` (by img_id)."""
     first, second = (images.loc[pairs[side]].to_numpy() for side in COLUMNS[:2])
     if across := int((first != second).sum()):
         print(f"{across} of {len(pairs)} pairs are in two splits and are left out", flush=True)
@@ -115,7 +115,7 @@ def _inside(pairs: pd.DataFrame, images: pd.Series) -> pd.DataFrame:
 
 # --- what a training takes of them ----------------------------------------------------------------------------------
 def pairs_of_rows(pairs: pd.DataFrame, img_ids: np.ndarray) -> tuple[np.ndarray, PairList]:
-    """The rows of the images in these pairs, in the order of `img_ids` (n,), and the pairs as places in these rows.
+    """The rows of the images in these pairs, in the order of `img_ids` (n,), and the pairs as indices into these rows.
 
     Pairs of images that are not among `img_ids` are left out.
     """
@@ -127,8 +127,8 @@ def pairs_of_rows(pairs: pd.DataFrame, img_ids: np.ndarray) -> tuple[np.ndarray,
 
 
 def preference(pairs: pd.DataFrame) -> pd.Series:
-    """How far each image was preferred in its pairs, 0 to 1, by img_id: the mean target by weight, for data that have
-    no virality score."""
+    """How far each image was preferred in its pairs, 0 to 1, by img_id: the weighted mean target, for data without a
+    virality score."""
     first, second = pairs[["img_id_1", "target", "weight"]], pairs[["img_id_2", "target", "weight"]]
     second = second.assign(target=1 - second["target"])
     both = pd.concat([part.set_axis(["img_id", "target", "weight"], axis=1) for part in (first, second)])

@@ -15,9 +15,9 @@ from utils import UserError, read_csv, read_json
 
 
 def compare_runs(runs: list[str]) -> list[dict[str, float]]:
-    """Print and return each difference in pair accuracy between rankers on the test pictures that they share.
+    """Print and return the differences in pair accuracy between rankers on their common test pictures.
 
-    A run is a training's folder, or the folder of its --seeds or --folds; these are compared seed by seed.
+    A run is the folder of a training, or of its --seeds or --folds; these are compared seed by seed.
     """
     if len(runs) < 2:
         raise UserError(f"--compare {' '.join(runs)}: pass two runs or more")

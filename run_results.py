@@ -30,7 +30,7 @@ SHOWN = 12  # mistakes drawn, of the most and of the least certain
 def look_metrics(
     windows: np.ndarray | None, data: RankingData, rows: np.ndarray, pairs: metrics.Pairs
 ) -> dict[str, float]:
-    """Where there is a truth.csv: the noise ceiling, and how well the windows find the cue, beside the centre's."""
+    """If there is a truth.csv: the noise ceiling, and how well the windows find the cue, compared with the centre."""
     found = {} if windows is None else {"mean_scale": float(np.mean(windows[:, 2:] / data.pictures.sizes[rows]))}
     if data.truth is None or data.truth.iloc[rows]["latent"].isna().any():
         return found
@@ -58,7 +58,7 @@ def figures_of_ranker(
     pair_mode: str,
     temperature: float,
 ) -> dict[str, Any]:
-    """What results.json says of the test pictures' scores (n,) and windows, and of what they are of."""
+    """The content of results.json for the test pictures' scores (n,) and windows."""
     rows = data.rows["test"]
     v_score, faults = data.v_score[rows], data.pictures.faults
     pairs = mode_pairs(v_score, pair_mode, data.pairs["test"])
@@ -76,7 +76,7 @@ def figures_of_ranker(
 def write_test_scores(
     folder: Path, data: RankingData, data_path: str | Path, scores: np.ndarray, windows: np.ndarray | None
 ) -> pd.DataFrame:
-    """test_scores.csv, which is returned, and test_pictures.txt: the paths of the test pictures."""
+    """Write test_scores.csv, which is returned, and test_pictures.txt: the paths of the test pictures."""
     rows = data.rows["test"]
     table = pd.DataFrame({"img_id": data.pictures.img_ids[rows], "v_score": data.v_score[rows], "score": scores})
     if windows is not None:
@@ -125,7 +125,7 @@ def draw_ranker(
     data_path: str | Path,
     pair_mode: str,
 ) -> None:
-    """Learning curves, scores against virality, the ranked strip, pairs, and of a windowed ranker its windows."""
+    """Draw learning curves, scores against virality, the ranked strip, pairs and, if there are any, windows."""
 
     def pictures(img_ids) -> list:
         return [decode(data_set.picture_path(data_path, i)) for i in img_ids]
@@ -183,7 +183,7 @@ def evenly(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def watched(data: RankingData) -> np.ndarray:
-    """The rows of the validation pictures whose windows are kept at every epoch."""
+    """The rows of the validation pictures whose windows are recorded at every epoch."""
     return evenly(data.rows["validation"], WATCHED)
 
 
@@ -197,9 +197,9 @@ def report_classifier(
     extra: dict[str, Any],
     history: list[dict],
 ) -> dict[str, Any]:
-    """Write what the test pictures' `probabilities` (n, classes) say: results.json with `extra`, tables and pictures.
+    """Write the results of the test pictures' `probabilities` (n, classes): results.json with `extra`, tables, figures.
 
-    `history` is what metrics.csv holds, empty for what is not trained in epochs.
+    `history` is the content of metrics.csv, empty for models that are not trained in epochs.
     """
     rows = data.rows["test"]
     labels = data.labels[rows]
@@ -227,7 +227,7 @@ def report_classifier(
 def prediction_table(
     img_ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
 ) -> pd.DataFrame:
-    """A row a picture: img_id, its true label, the predicted one, its probability, and p_<class> of every class."""
+    """One row per picture: img_id, true label, predicted label, its probability, and p_<class> of every class."""
     predicted = probabilities.argmax(1)
     table = pd.DataFrame({"img_id": img_ids, "label": labels, "predicted": predicted})
     table["probability"] = probabilities.max(1).round(6)
@@ -287,7 +287,7 @@ def draw_classifier(
 
 
 def picture_or_none(data_path: str | Path, img_id: int) -> Image.Image | None:
-    """A data set's picture; None where it is not there or cannot be read."""
+    """A data set's picture; None if it does not exist or cannot be read."""
     try:
         return decode(data_set.picture_path(data_path, img_id))
     except UnusablePicture:

@@ -77,7 +77,7 @@ def draw_picture(
     decoys: bool = False,
     photograph: Image.Image | None = None,
 ) -> tuple[Image.Image, tuple[int, ...] | None]:
-    """One picture in the manner of `subreddit`, or on a photograph, with a cue for `latent` (0 to 1; None: no cue).
+    """One picture in the style of `subreddit`, or on a photograph, with a cue for `latent` (0 to 1; None: no cue).
 
     Returns it with the cue's box x, y, w, h in pixels.
     """
@@ -102,7 +102,7 @@ def _place(rng: np.random.Generator, width: int, height: int) -> tuple[int, int,
 
 
 def cue_colour(latent: float) -> Colour:
-    """From blue (0) over green and yellow to red (1), at full saturation."""
+    """From blue (0) through green and yellow to red (1), at full saturation."""
     return _rgb((1 - latent) * 0.66, 0.95, 0.95)
 
 
@@ -211,7 +211,7 @@ def draw_submissions(
 ) -> list[list[str]]:
     """The submissions of one picture, as lines in SNAP's columns. The first goes to the picture's own subreddit.
 
-    `rate` is the logarithm of how many there are, at latent 0 and for each unit of the latent.
+    `rate` is the logarithm of their number at latent 0, and its slope in the latent.
     """
     times = max(1, round(math.exp(rate[0] + rate[1] * latent + rng.normal(0, 0.10))))
     lines = []
@@ -269,7 +269,7 @@ def draw_pictures(
 
 
 def read_photographs(folder: str | Path, rng: np.random.Generator) -> Iterator[Image.Image]:
-    """The pictures of a folder, in random order, again and again. Raises UserError where none can be read."""
+    """The pictures of a folder, in random order, repeated endlessly. Raises UserError if none can be read."""
     from decoding.decoder import UnusablePicture  # torch, which they import, takes seconds to start
     from pictures.sources import list_sources, read
 
@@ -294,7 +294,7 @@ def make_sample(
     decoys: bool = False,
     grounds: str | Path | None = None,
 ) -> None:
-    """Draw the whole community into the folder `output` (see the head of this file)."""
+    """Draw the whole community into the folder `output` (see the module's docstring)."""
     output, rng = Path(output), np.random.default_rng(seed)
     truth, lines = [], []
     for img_id, drawn in enumerate(draw_pictures(rng, num_images, decoys, grounds), start=1):
@@ -322,7 +322,7 @@ def make_dump(
     decoys: bool = False,
     grounds: str | Path | None = None,
 ) -> dict[str, object]:
-    """Draw a community into `output`/dump, as sample_dump.py says; its truth. Files of no host are at `base_url`."""
+    """Draw a community into `output`/dump (see sample_dump.py) and return its truth. Other files are at `base_url`."""
     output, rng = Path(output), np.random.default_rng(seed)
     pictures, lines = {}, []
     with tempfile.TemporaryDirectory() as folder:

@@ -28,15 +28,15 @@ _MILLISECONDS = 1e11  # a time above it (the year 5138) is in milliseconds
 
 
 def read_posts(data_path: str | Path, table: pd.DataFrame) -> pd.DataFrame | None:
-    """The posts of the images of `table` (img_id and, where image ids are SNAP's, SNAP_id), in order of time.
+    """The posts of the images of `table` (img_id and, if image ids are SNAP's, SNAP_id), in order of time.
 
     Columns: img_id; community (a category); time (seconds since 1970; of Deza & Parikh's lists the post's number); cell
     (the community and hour of the day as one number, −1 where unknown); score (up minus down votes); a_score (see
     virality.py); counts (whether it was posted to a community that counts for V); index (which of its image's counting
-    posts it is, from 0); and where they are known hour (0 to 23), title, group (copies of one picture). `attrs` holds
-    `source` (the file) and `dropped` (posts without an image of the table, a time, a community or a score).
+    posts it is, from 0); and, where known, hour (0 to 23), title, group (copies of one picture). `attrs` has `source`
+    (the file) and `dropped` (posts without an image of the table, a time, a community or a score).
 
-    None where the data set has none of the files.
+    None if the data set has none of the files.
     """
     data_path = Path(data_path)
     source = next((path for name in FILES if (path := data_path / name).is_file()), None)
@@ -60,7 +60,7 @@ def read_posts(data_path: str | Path, table: pd.DataFrame) -> pd.DataFrame | Non
 
 
 def first_posts(posts: pd.DataFrame) -> pd.DataFrame:
-    """The first post of each image to a community that counts, by img_id; `submissions` is how many of these it had."""
+    """The first post of each image to a community that counts, by img_id; `submissions` is the number of such posts."""
     counting = posts[posts["counts"]]
     first = counting.drop_duplicates("img_id").set_index("img_id")
     return first.assign(submissions=counting.groupby("img_id").size())

@@ -49,7 +49,7 @@ FREE = {
 
 # --- flags ----------------------------------------------------------------------------------------------------------
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that both training scripts share. Their defaults are those of the script's `train`."""
+    """Add the flags that both training scripts share. Their defaults are those of the script's `train`."""
     flag = parser.add_argument
     flag("--data_path", help="a data set: datasets/*.csv and images/<img_id>.jpg")
     flag("--save_dir", help="output folder of the run (default %(default)s)")
@@ -83,14 +83,14 @@ def add_several_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def defaults_of(train: Callable) -> dict[str, Any]:
-    """The default of each parameter of a function that has one, so that flags and calls have the same."""
+    """The defaults of a function's parameters, so that flags and calls have the same defaults."""
     parameters = inspect.signature(train).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
 def folder_of(save_dir: str | Path) -> Path:
-    """The run's folder, which may not be there yet. Raises UserError for a file."""
+    """The run's folder, which need not exist yet. Raises UserError for a file."""
     folder = Path(save_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_dir {folder} is a file")
@@ -98,15 +98,14 @@ def folder_of(save_dir: str | Path) -> Path:
 
 
 def run_alone(save_dir: str | Path) -> contextlib.AbstractContextManager[None]:
-    """Keep other runs out of a run's folder meanwhile. Of several processes rank 0 does. Raises UserError where another
-    run is in it."""
+    """Keep other runs out of a run's folder meanwhile (on rank 0). Raises UserError if another run is using it."""
     return alone_in(folder_of(save_dir)) if distributed.rank() == 0 else contextlib.nullcontext()
 
 
 def start_run(
     save_dir: str | Path, config: dict[str, Any], device: torch.device, precision: Precision | None = None
 ) -> Path:
-    """Make the run folder and write config.json and environment.json: what was asked, on what it runs."""
+    """Create the run folder and write config.json (the settings) and environment.json (what it runs on)."""
     folder = folder_of(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
@@ -143,14 +142,14 @@ def git_commit() -> str | None:
 
 
 def print_folder(folder: Path) -> None:
-    """Say where everything is."""
+    """Print the path of every file written."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     print("written: " + ", ".join(map(str, paths)))
 
 
 # --- going on -------------------------------------------------------------------------------------------------------
 def finished_results(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """What a run with the same settings that is through has left: the test split is not read twice."""
+    """The results of a finished run with the same settings: the test split is not evaluated twice."""
     if not (folder / "results.json").is_file():
         return None
     results = read_json(folder / "results.json")
@@ -158,10 +157,10 @@ def finished_results(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
 
 
 def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """The checkpoint to go on from, as `config["check_point"]` says; None to start from the beginning.
+    """The checkpoint to resume from, given by `config["check_point"]`; None to start from the beginning.
 
-    `last` in a folder without last.pt starts from the beginning, so that one command starts a run and goes on with it.
-    Raises UserError for a checkpoint of other settings, or of a network without its optimiser.
+    `last` in a folder without last.pt starts from the beginning, so that one command both starts and resumes a run.
+    Raises UserError for a checkpoint with other settings, or of a network without its optimiser.
     """
     check_point = config["check_point"]
     if check_point is None:
@@ -181,7 +180,7 @@ def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, A
 
 
 def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
-    """The first setting in which two configurations differ, of those that may not; None if there is none."""
+    """The first setting that must be equal but differs between two configurations; None if there is none."""
     return next((key for key, value in new.items() if key not in FREE and old.get(key) != value), None)
 
 
@@ -198,7 +197,7 @@ def choose_precision(
     deterministic: bool,
     otherwise: Precision | None = None,
 ) -> Precision:
-    """What a training of so many steps computes in (see precision.choose); `network` is put in that layout.
+    """The precision for a training of this many steps (see precision.choose); `network` is put in that memory layout.
 
     `schedule(copy)` gives the optimiser and scheduler of a copy of the network, by these names, and
     `train_one_batch(copy, amp=…, optimiser=…, scheduler=…)` trains it a little.
@@ -219,7 +218,7 @@ def choose_precision(
 
 # --- the loop over epochs -------------------------------------------------------------------------------------------
 def rate_groups(trained: list[nn.Parameter], slow: Iterable[nn.Parameter], slow_rate: float) -> list[dict[str, Any]]:
-    """The groups of an optimiser: what is trained, at its rate, and of it those that are `slow`, at theirs."""
+    """The parameter groups of an optimiser: trained parameters, and among them the `slow` ones, at their rates."""
     ids = {id(p) for p in slow}
     groups = [
         {"params": [p for p in trained if id(p) not in ids]},
@@ -229,8 +228,8 @@ def rate_groups(trained: list[nn.Parameter], slow: Iterable[nn.Parameter], slow_
 
 
 def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float = 0.15) -> LRScheduler:
-    """A warm-up over this share of the steps to the rate of each group, and a cosine to nothing; with a share of 0 a
-    constant rate."""
+    """A warm-up over this share of the steps to the rate of each group, then a cosine decay to zero; with a share of 0,
+    a constant rate."""
     if not warm_up:
         return LambdaLR(optimiser, lambda step: 1.0)
     return OneCycleLR(
@@ -239,16 +238,16 @@ def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float = 0.1
 
 
 def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Batches of about `batch_size`, all alike but for one; none of a single picture, whose variance, by which batch
-    normalisation divides, may be nothing."""
+    """Batches of about `batch_size`, of equal size except for one; none of a single picture, whose variance, by which
+    batch normalisation divides, may be zero."""
     return np.array_split(order, max(1, min(round(len(order) / batch_size), len(order) // 2)))
 
 
 def best_epoch(figures: Sequence[float], first: int = 1, lowest: bool = False, over: int = 5) -> int:
-    """The epoch (from 1) to keep, of those whose validation figures are known: the one whose mean over itself and the
-    `over` − 1 epochs before it is the best, of equals the later; none before `first`, as soon as that is known.
+    """The epoch (from 1) to keep, given the validation figures so far: the one with the best mean over itself and the
+    `over` − 1 epochs before it, the later one of equals; none before `first`, once that epoch is reached.
 
-    A figure on some sixty pictures moves by its noise from epoch to epoch; the best single one is a lucky one.
+    A figure on about sixty pictures fluctuates from epoch to epoch; the best single one is a lucky one.
     """
     known = pd.Series(figures, dtype=float).rolling(over, min_periods=1).mean() * (-1 if lowest else 1)
     open_to_choice = known[min(first, len(known)) - 1 :]
@@ -274,14 +273,14 @@ def fit(
     watch: Callable[[], Any] | None = None,
     whole: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on from the checkpoint `resumed`; metrics.csv, last.pt and best.pt are written as it goes.
+    """Train, or resume from the checkpoint `resumed`; metrics.csv, last.pt and best.pt are written every epoch.
 
-    `train_one_epoch(epoch)` gives train_loss, images_per_second, learning_rate and what else belongs into metrics.csv;
-    `validate()` the columns val_… after these, among them `printed` and `chosen_by`, by which best.pt is chosen from
-    the epoch `first` on (see `best_epoch`). `about` goes into the checkpoints, and what `watch()` gives each epoch.
-    `whole` is the network that best.pt is to hold where the trained one is a part of it.
+    `train_one_epoch(epoch)` returns train_loss, images_per_second, learning_rate and further columns of metrics.csv;
+    `validate()` returns the columns val_… after these, among them `printed` and `chosen_by`, by which best.pt is
+    selected from epoch `first` on (see `best_epoch`). `about` is stored in the checkpoints, as is the result of
+    `watch()` at each epoch. `whole` is the network to store in best.pt if the trained one is only a part of it.
 
-    Returns epoch, best_epoch, best (the figure of that epoch), history (a dict an epoch, as in metrics.csv), watched.
+    Returns epoch, best_epoch, best (its figure), history (one dict per epoch, as in metrics.csv), watched.
     """
     seed_everything(seed)  # the batches do not depend on how many numbers the weights took
     state = {"epoch": 0, "best": None, "best_epoch": 0, "history": [], "watched": []}
@@ -335,7 +334,7 @@ def time_left(seconds: float) -> str:
 def restore(
     state: dict[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer, scheduler: LRScheduler
 ) -> None:
-    """Put a run back where its checkpoint was written; of a finished one the weights are all that is left."""
+    """Restore a run to the state of its checkpoint; a finished run has only its weights left."""
     network.load_state_dict(state["model"])
     if "optimiser" in state:
         optimiser.load_state_dict(state["optimiser"])
@@ -350,7 +349,7 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
 def save_best(
     path: Path, about: dict[str, Any], network: nn.Module, weights: dict[str, Tensor], whole: nn.Module
 ) -> None:
-    """Write the network `whole` with these weights in its trained part `network`, which keeps its own."""
+    """Save the network `whole` with these weights in its trained part `network`, which itself is not changed."""
     now = copied(network)
     network.load_state_dict(weights)
     save_checkpoint(path, about | {"model": whole.state_dict()})
@@ -365,13 +364,13 @@ def save_last(
     scheduler: LRScheduler,
     finished: bool,
 ) -> None:
-    """Write what a run needs to go on; of one that has finished, the network alone."""
+    """Save what a run needs to resume; for a finished run, only the network."""
     running = {"optimiser": optimiser.state_dict(), "scheduler": scheduler.state_dict(), "rng": rng_state()}
     save_checkpoint(path, about | {"model": network.state_dict()} | ({} if finished else running))
 
 
 def share_last(folder: Path, state: dict[str, Any]) -> None:
-    """Where the epoch that was kept is the last one, last.pt becomes another name of best.pt: the same network once."""
+    """If the epoch kept is the last one, make last.pt another name of best.pt, so that the network is stored once."""
     if distributed.rank() == 0 and state["best_epoch"] == state["epoch"]:
         beside = folder / ".last.pt.part"
         with contextlib.suppress(OSError):  # a disk without hard links keeps both
@@ -384,8 +383,8 @@ def share_last(folder: Path, state: dict[str, Any]) -> None:
 def train_many(
     train: Callable[..., dict[str, Any]], seeds: list[int] | None, folds: int, save_dir: str, **settings: Any
 ) -> dict[str, Any]:
-    """A run of `train` for each seed and fold, in folders of their own; mean ± standard deviation, and the 95 %
-    interval of the mean (Student's t over the runs), printed, written to seeds.json and returned."""
+    """Run `train` for each seed and fold, each in its own folder; mean ± standard deviation, and the 95 % interval of
+    the mean (Student's t over the runs), are printed, written to seeds.json and returned."""
     parts = [(seed, fold) for seed in seeds or [settings["seed"]] for fold in range(folds)]
     found, took = [], []  # seconds of each run that was not finished before
     for number, (seed, fold) in enumerate(parts):
@@ -410,7 +409,7 @@ def train_many(
 
 
 def over_runs(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """Of the test figures of several runs mean, std and n, and of more than one low and high; a row a figure."""
+    """mean, std, n and, for more than one run, low and high of each test figure over the runs; one row per figure."""
     table = pd.DataFrame([results["test"] for results in found])
     table.insert(0, "seconds", [results["train_seconds"] for results in found])
     table = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])

@@ -27,9 +27,8 @@ from utils import UserError, read_csv, read_json
 class RankingData:
     """Pictures, their virality (n,) and the rows of each split.
 
-    `pairs` holds, in pair modes deza, controlled and file, each split's pairs as places in its rows; else None for
-    each. `truth` has the cue's true box (x, y, w, h) and latent virality of each picture, where the data set has a
-    truth.csv.
+    `pairs` has, in pair modes deza, controlled and file, each split's pairs as indices into its rows; otherwise None.
+    `truth` has the cue's true box (x, y, w, h) and the latent virality of each picture, if the data set has a truth.csv.
     """
 
     pictures: Pictures
@@ -119,7 +118,7 @@ def split_ranking(
 def with_targets(
     listed: dict[str, np.ndarray], rows: dict[str, np.ndarray], v_score: np.ndarray
 ) -> dict[str, PairList]:
-    """Each split's pairs (m, 2), places in its rows, with the targets that virality gives them."""
+    """Each split's pairs (m, 2), indices into its rows, with their targets by virality."""
     return {name: PairList(part, data_set.targets_of(v_score[rows[name]], part)) for name, part in listed.items()}
 
 
@@ -191,7 +190,7 @@ def controlled_in_splits(
 
 
 def mode_pairs(v_score: np.ndarray, pair_mode: str, listed: PairList | None = None) -> Pairs:
-    """The pairs that a mode could draw from these images; those `listed` in modes deza, controlled and file."""
+    """The pairs that a mode can draw from these images; those `listed` in modes deza, controlled and file."""
     return PairSets(*data_set.pair_sets(v_score, pair_mode)) if listed is None else listed
 
 
@@ -260,16 +259,16 @@ def split_classification(
 
 
 def weights_of_classes(labels: np.ndarray, classes: int | None = None) -> Tensor:
-    """The inverse of each class's share in `labels`, scaled so that a picture's weight is 1 on average; (classes,).
+    """The inverse frequency of each class in `labels`, scaled so that a picture's weight is 1 on average; (classes,).
 
-    By default there are as many classes as the largest label says.
+    By default the number of classes is the largest label plus 1.
     """
     counts = np.bincount(labels, minlength=classes or 0)
     return torch.from_numpy(len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))).float()
 
 
 def balanced(rows: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Of each class the same number of rows: n, or as many as the smallest class has."""
+    """The same number of rows of each class: n, or the size of the smallest class."""
     rng = np.random.default_rng(seed)
     classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
     n = min(n, *map(len, classes))
@@ -310,6 +309,6 @@ def split_of_images(
 
 # --- where the pictures come from -----------------------------------------------------------------------------------
 def read_survivors(data_path: str | Path) -> dict[str, Any] | None:
-    """What survivors.json says of the pictures that the download could get; None for data that was not downloaded."""
+    """The summary of the downloaded pictures in survivors.json; None for data that was not downloaded."""
     path = Path(data_path) / "survivors.json"
     return read_json(path) if path.is_file() else None

@@ -25,12 +25,12 @@ MARGIN = 256 / 227  # pictures are kept a little larger than the crops taken fro
 
 
 def stored_side(image_size: int) -> int:
-    """Side in pixels at which pictures are kept for crops of `image_size`: 256 for 227, as in Singh & Lee 2016."""
+    """Side in pixels at which pictures are stored for crops of `image_size`: 256 for 227, as in Singh & Lee 2016."""
     return round(image_size * MARGIN)
 
 
 def to_square(picture: Image.Image, side: int) -> np.ndarray:
-    """The whole picture squeezed to side×side, uint8, shape (3, side, side). A window on it is one on the picture."""
+    """Resize a whole picture to side×side, without keeping its aspect ratio; uint8, shape (3, side, side)."""
     if max(picture.size) >= 6 * side:  # Pillow is quicker with large ones, for it reduces them by whole numbers first
         picture = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
@@ -40,17 +40,17 @@ def to_square(picture: Image.Image, side: int) -> np.ndarray:
 
 
 def load_square(file: str | Path | BinaryIO, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """A picture file as `to_square` gives it. Raises UnusablePicture as `decode` does."""
+    """Read a picture file like `to_square`. Raises UnusablePicture like `decode`."""
     return to_square(decode(file, max_pixels), side)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting for what the device is computing; from pinned memory the two overlap."""
+    """Copy without waiting for the device; from pinned memory, copying and computing overlap."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def normalise(batch: Tensor) -> Tensor:
-    """uint8 (n, 3, h, w), 0..255 → float32 by ImageNet's statistics."""
+    """uint8 (n, 3, h, w), 0..255 → float32, normalised by ImageNet's statistics."""
     mean, std = _statistics(batch.device)
     return (batch.float() - mean) / std
 
@@ -82,7 +82,7 @@ def augment(batch: Tensor, size: int) -> Tensor:
 
 
 def augment_strongly(batch: Tensor, size: int) -> Tensor:
-    """Windows of a third to all of each picture, much stretched and shaded: for networks that start from nothing.
+    """Random resized crops of a third to all of each picture, with strong distortion: for training from random weights.
 
     uint8 (n, 3, s, s) → float (n, 3, size, size), normalised.
     """
@@ -90,15 +90,15 @@ def augment_strongly(batch: Tensor, size: int) -> Tensor:
 
 
 def augment_mildly(batch: Tensor, size: int) -> Tensor:
-    """Windows of three fifths to all of each picture, a little stretched and shaded: for pretrained networks, which
-    forget what they know of pictures when these are spoilt more."""
+    """Random resized crops of three fifths to all of each picture, with mild distortion: for pretrained networks, which
+    forget what they have learned when pictures are distorted more."""
     return stretch_and_shade(batch, size, smallest=0.6, stretch=1.16, shade=0.2)
 
 
 def stretch_and_shade(batch: Tensor, size: int, smallest: float, stretch: float, shade: float) -> Tensor:
-    """Windows of each picture, flipped at random, lighter or darker, of more or less contrast.
+    """Random resized crops of each picture, flipped at random, with random brightness and contrast.
 
-    They hold `smallest` to 1 of its area, at an aspect ratio of 1/`stretch` to `stretch`; brightness and the logarithm
+    They cover `smallest` to 1 of its area, at an aspect ratio of 1/`stretch` to `stretch`; brightness and the logarithm
     of contrast change by up to `shade`.
     """
     n, most = distributed.whole(len(batch)), math.log(stretch)
@@ -130,12 +130,12 @@ def ten_crops(batch: Tensor, size: int) -> Tensor:
 
 
 def whole(batch: Tensor) -> Tensor:
-    """The whole of each picture, as it is kept, normalised."""
+    """The whole of each stored picture, normalised."""
     return normalise(batch)
 
 
 def describe(image_size: int) -> dict:
-    """What a checkpoint says of the pictures it wants: squeezed to `side`, seen at `image_size`, normalised so."""
+    """The transform stored in a checkpoint: resize to `side`, crop to `image_size`, normalisation."""
     side = stored_side(image_size)
     return {"image_size": image_size, "side": side, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
 

@@ -32,14 +32,14 @@ class UserError(Exception):
 
 
 def rank() -> int:
-    """The number of this process among those that torchrun has started; 0 without torchrun."""
+    """The rank of this process among those started by torchrun; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and exit: 0 on success, 2 with one line on what a user can mend, 130 on Ctrl-C.
+    """Run a script's `main` and exit: 0 on success, 2 with a one-line error that a user can fix, 130 on Ctrl-C.
 
-    Of several processes rank 0 alone speaks, unless another has failed for a reason of its own.
+    With several processes only rank 0 prints, unless another has failed for a reason of its own.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of bytes that are no text can still be said
@@ -78,7 +78,7 @@ def _code_of(main: Callable[[], int | None]) -> int:
 
 
 def print_configuration(args: argparse.Namespace, title: str) -> None:
-    """Print the flags that a script runs with, one a line, so that a log says by itself what was run."""
+    """Print the flags that a script runs with, one per line, so that a log is self-explanatory."""
     print(f"{title}\n" + "\n".join(f"  {key:<16} {value}" for key, value in sorted(vars(args).items())), flush=True)
 
 
@@ -97,7 +97,7 @@ def duration(seconds: float, about: bool = False) -> str:
 # --- files, written whole or not at all -----------------------------------------------------------------------------
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; once the block ends without an error it is renamed to `path`.
+    """Yield a path next to `path` to write to; when the block ends without an error, it is renamed to `path`.
 
     A reader never sees half a file, and a run killed at any moment leaves the old one.
     """
@@ -112,8 +112,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """In UTF-8, names of files as the bytes that they are. Of several processes rank 0 writes; the same holds for the
-    functions that follow."""
+    """Write text in UTF-8, file names as their raw bytes. With several processes only rank 0 writes; the same holds for
+    the functions that follow."""
     if rank():
         return
     with written_whole(path) as beside:
@@ -133,9 +133,9 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
 
 @contextlib.contextmanager
 def rows_written(path: str | Path, columns: Sequence[str]) -> Iterator[Callable[[Sequence], Any]]:
-    """Give a function that appends a row to the CSV file `path`: for rows that come one by one, or are very many.
+    """Yield a function that appends a row to the CSV file `path`: for rows that come one by one, or are very many.
 
-    File names are written as the bytes that they are on the disk.
+    File names are written as their raw bytes.
     """
     with (
         written_whole(path) as beside,
@@ -148,13 +148,13 @@ def rows_written(path: str | Path, columns: Sequence[str]) -> Iterator[Callable[
 
 
 def next_to(path: str | Path, ending: str) -> Path:
-    """The file beside `path` whose name ends otherwise; `path` itself where it has no name, as `.` has none."""
+    """The file next to `path` with another ending; `path` itself if it has no name, like `.`."""
     path = Path(path)
     return path.with_name(path.stem + ending) if path.name else path
 
 
 def check_outputs(outputs: dict[str, str | Path | None], inputs: Iterable[str | Path] = ()) -> None:
-    """A UserError where a flag names a folder as the file to write, what another one writes, or what is to be read."""
+    """Raise UserError if an output file is a folder, the output of another flag, or one of the inputs."""
     taken = {os.path.realpath(path): "which is to be read" for path in inputs if os.path.isfile(path)}
     for flag, path in outputs.items():
         if path is None:
@@ -167,10 +167,10 @@ def check_outputs(outputs: dict[str, str | Path | None], inputs: Iterable[str | 
 
 
 def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:
-    """Read a CSV file that must hold `columns` and a row at least; anything else is a UserError naming the file.
+    """Read a CSV file that must have `columns` and at least one row; anything else is a UserError that names the file.
 
-    `options` are those of pandas. Unless they say otherwise only an empty cell is a gap: a community may be called `NA`
-    or `null`. gzip and UTF-16 are told by the file's first bytes. A quote that swallows further rows is an error.
+    `options` are those of pandas. By default only an empty cell is a missing value: a community may be called `NA` or
+    `null`. gzip and UTF-16 are detected by the first bytes. A quote that swallows further rows is an error.
     """
     path = Path(path)
     if "keep_default_na" not in options:
@@ -218,17 +218,17 @@ def read_json(path: str | Path) -> Any:
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy of `table` for spreadsheets, which run a text that starts with =, +, -, @ or a control character.
+    """A copy of `table` for spreadsheets, which execute text that starts with =, +, -, @ or a control character.
 
-    Such a text, names of columns included, gets an apostrophe in front, by which a spreadsheet knows it for a text
-    (OWASP, "CSV injection"). Numbers stay as they are, written as text too. `with_formulas` takes it away again.
+    Such text, including column names, is prefixed with an apostrophe, which marks it as text in a spreadsheet (OWASP,
+    "CSV injection"). Numbers stay as they are, also when stored as text. `with_formulas` is the inverse.
     """
     harmless = lambda cell: f"'{cell}" if _runs(cell) else cell  # noqa: E731
     return table.rename(columns=harmless).map(harmless)
 
 
 def with_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """The table that `without_formulas` was given, from what it made of it."""
+    """The inverse of `without_formulas`."""
     as_given = lambda cell: cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _runs(cell[1:]) else cell  # noqa: E731
     return table.rename(columns=as_given).map(as_given)
 
@@ -248,7 +248,7 @@ def sha256(path: str | Path) -> str:
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors, numbers, strings and containers of them, whole or not at all."""
+    """Save a checkpoint of tensors, numbers, strings and containers of them, atomically."""
     import torch
 
     if rank():
@@ -260,7 +260,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: str | Path, kind: str) -> dict[str, Any]:
     """Read a checkpoint on the CPU, running none of its code (`weights_only`). `kind` is 'classifier' or 'siamese'.
 
-    `path` is a file that a training wrote, or a folder that `write_model_folder` wrote.
+    `path` is a file written by a training, or a folder written by `write_model_folder`.
     """
     import torch
 
@@ -286,10 +286,10 @@ FOLDER_FORMAT = 1
 
 
 def write_model_folder(folder: str | Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint of a finished run as a folder: safetensors, config.json and SHA256SUMS (`sha256sum -c`).
+    """Write the checkpoint of a finished run as a folder: safetensors, config.json and SHA256SUMS (`sha256sum -c`).
 
-    The weights keep their names and every digit. A tensor that has two names (convolutions that are shared) is written
-    once; the file's metadata gives its other names.
+    The weights keep their names and exact values. A tensor with two names (shared convolutions) is written once; the
+    file's metadata lists its other names.
     """
     from safetensors.torch import save
 
@@ -313,7 +313,7 @@ def write_model_folder(folder: str | Path, state: dict[str, Any]) -> None:
 
 
 def read_model_folder(folder: str | Path) -> dict[str, Any]:
-    """The checkpoint in a folder that `write_model_folder` wrote. Raises UserError where it is no longer as written."""
+    """Read a folder written by `write_model_folder`. Raises UserError if it has been changed since."""
     from safetensors import safe_open
 
     folder = Path(folder)
@@ -340,7 +340,7 @@ def read_model_folder(folder: str | Path) -> dict[str, Any]:
 
 
 def fingerprint(check_point: str | Path) -> str:
-    """64 hexadecimal digits that tell a checkpoint, a file or a folder, from any other."""
+    """64 hexadecimal digits that identify a checkpoint, a file or a folder."""
     return sha256(Path(check_point) / SUMS if os.path.isdir(check_point) else check_point)
 
 

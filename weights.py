@@ -19,10 +19,10 @@ OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a torch or safetensors file. None of the file's code is run.
+    """Read the state dict of a torch or safetensors file, without running any code in it.
 
-    Raises UserError for anything else, in one line that names the file: a page of HTML, an empty file, a tensor with
-    values that are no numbers.
+    Raises UserError for anything else, in one line that names the file: an HTML page, an empty file, a tensor with NaN
+    or infinite values.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -81,8 +81,8 @@ def _unwrapped(state: Any) -> Any:
 
 
 def renamed(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    """The same tensors under a network's own keys `own`: prefixes that all keys share are taken off, old names made
-    new."""
+    """The same tensors under a network's own keys `own`: common prefixes are removed, and old names replaced by new
+    ones."""
     while state and not own & set(state):
         prefix = next((each for each in PREFIXES if all(key.startswith(each) for key in state)), None)
         if prefix is None:
@@ -92,11 +92,11 @@ def renamed(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: str | Path, fresh: str | None = None) -> None:
-    """Load the weights of a file into a network, and say in one line what was loaded and what starts fresh.
+    """Load the weights of a file into a network, and print in one line what was loaded and what starts from scratch.
 
-    All must fit, but that counters of batch normalisation may be missing (old files), and that of the part `fresh` (its
-    dotted name; None for none), which is replaced or trained anew, layers may be missing or of another size. Raises
-    UserError that names the first key that does not fit.
+    All keys must match, except that counters of batch normalisation may be missing (old files), and that layers of the
+    part `fresh` (its dotted name; None for none), which is replaced or retrained, may be missing or of another size.
+    Raises UserError with the first key that does not match.
     """
     own = model.state_dict()
     state = renamed(read_state(path), set(own))
