@@ -28,7 +28,7 @@ class RankingData:
     """Pictures, their virality (n,) and the rows of each split.
 
     `pairs` has, in pair modes deza, controlled and file, each split's pairs as indices into its rows; otherwise None.
-    `truth` has the cue's true box (x, y, w, h) and the latent virality of each picture, if the data set has a truth.csv.
+    `truth` has the cue's true box (x, y, w, h) and the latent virality of each picture if there is a truth.csv.
     """
 
     pictures: Pictures
