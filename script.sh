@@ -141,7 +141,7 @@ pictures() { # tables of one's own pictures, and links to these; always looked a
 submissions() { # of the FILES: dumps, listings, tables
   local known="$OUT/.steps/files"
   if [ "${#FILES[@]}" = 0 ]; then
-    [ -e "$SUBMISSIONS" ] || { echo "error: own needs files to read: bash script.sh own FILE..." >&2; exit 2; }
+    [ -e "$SUBMISSIONS" ] || { echo "error: own needs posts or pictures: bash script.sh own FILE..., or bash script.sh own FOLDER" >&2; exit 2; }
     echo "== submissions: those of $SUBMISSIONS"
     return
   fi

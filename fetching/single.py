@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fetching.addresses import Services, stands_in
 from fetching.bodies import read, save, uncompressed
-from fetching.failures import Failure, Redirect
+from fetching.failures import Failure, Redirect, Stopped
 from fetching.hosts import Host, Limits, Task, parts_of
 from fetching.ledger import AGAIN, Ledger
 from fetching.request import Client
@@ -39,6 +39,7 @@ class Fetched:
         self.run = Run(self.folder, ledger, Client(None, limits), limits, self.services)
         self.lock, self.locks = threading.Lock(), defaultdict(threading.Lock)
         self.turns: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(limits.per_host))
+        self.stopped = threading.Event()
         self.found: dict[str, Path | Failure] = {}
 
     def get(self, url: str, large: bool = False) -> Path:
@@ -50,11 +51,36 @@ class Fetched:
             if url not in self.found:
                 try:
                     path = self.folder / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
-                    save(self._body(url, large), path)
+                    save(self._waited_for(url, large), path)
                     self.found[url] = path
                 except Failure as failure:
                     self.found[url] = failure
         if isinstance(found := self.found[url], Failure):
+            raise found
+        return found
+
+    def stop(self) -> None:
+        """Let all who wait for an address now leave, by Stopped: a silent host would keep them for a minute."""
+        stopped, self.stopped = self.stopped, threading.Event()
+        stopped.set()
+
+    def _waited_for(self, url: str, large: bool) -> bytes:
+        came: list[bytes | BaseException] = []
+        stopped = self.stopped
+
+        def fetch() -> None:
+            try:
+                came.append(self._body(url, large))
+            except BaseException as error:
+                came.append(error)
+
+        thread = threading.Thread(target=fetch, daemon=True)  # is left behind where the process ends
+        thread.start()
+        while thread.is_alive():
+            if stopped.is_set():
+                raise Stopped
+            thread.join(0.2)
+        if isinstance(found := came[0], BaseException):
             raise found
         return found
 

@@ -11,9 +11,10 @@ import io
 import itertools
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -339,6 +340,12 @@ def _fetched(url: str, large: bool = False) -> str:
         raise UnusablePicture(f"cannot be fetched: {failure.error} ({failure.status})") from failure
 
 
+def stop_fetching() -> None:
+    """Where addresses have been asked for: wait for none of them any more."""
+    if single := sys.modules.get("fetching.single"):
+        single.fetched().stop()
+
+
 def _picture_at(url: str) -> str:
     """The same for a picture: a page in its place is told as such."""
     from fetching.answers import no_picture
@@ -412,9 +419,16 @@ def decoded(
             if chunk := list(itertools.islice(sources, CHUNK)):
                 waiting.append(pool.submit(lambda: [decode_one(source, side, max_pixels) for source in chunk]))
 
-        for _ in range(-(-ahead // CHUNK)):
-            submit()
-        while waiting:
-            done = waiting.popleft().result()
-            submit()
-            yield from done
+        try:
+            for _ in range(-(-ahead // CHUNK)):
+                submit()
+            while waiting:
+                future = waiting.popleft()
+                while not future.done():
+                    wait([future], 0.5)  # without an end to it Ctrl-C would not be heard on every system
+                submit()
+                yield from future.result()
+        except BaseException:  # Ctrl-C: nobody waits for what was to come
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_fetching()
+            raise

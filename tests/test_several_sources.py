@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
 import random
 import stat
 import tarfile
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from loopback_server import PAGE, first_limited, picture, redirect, serving
 from decoding.decoder import UnusablePicture
 from fetching.hosts import Limits
 from fetching.single import Fetched
-from pictures.sources import content, count_sources, list_sources, read
+from pictures.sources import content, count_sources, decoded, list_sources, read
 from table_files import read_rows
 from utils import UserError
 
@@ -221,6 +223,26 @@ def test_a_host_is_asked_for_a_few_at_a_time(server):
     with ThreadPoolExecutor(12) as pool:
         assert list(pool.map(content, found)) == pictures
     assert 1 < server.most_active <= 4
+
+
+def test_who_breaks_off_waits_for_no_silent_host_and_may_ask_again(server):
+    asked, answers = threading.Event(), threading.Event()
+
+    def silent(handler, times: int) -> None:
+        asked.set()
+        answers.wait(5)
+        handler.reply(picture())
+
+    server.serves("/a.jpg", silent)
+    pictures = decoded(list_sources(f"{server.url}/a.jpg"), 64, num_workers=2)
+    threading.Timer(0.1, lambda: asked.wait(5) and _thread.interrupt_main()).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(pictures)
+    assert asked.is_set() and time.monotonic() - began < 2
+    answers.set()
+    (found,) = decoded(list_sources(f"{server.url}/a.jpg"), 64, num_workers=2)
+    assert found.pixels is not None
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
