@@ -289,8 +289,8 @@ def fit(
         state = {key: resumed[key] for key in state}
         print(f"resuming after epoch {state['epoch']} of {epochs}")
     best, saved, cost = None, -np.inf, 0.0  # best: weights not yet in best.pt
-    began, began_with = time.perf_counter(), state["epoch"]
-    for epoch in range(state["epoch"], epochs):
+    began = time.perf_counter()
+    for epoch in range(before := state["epoch"], epochs):
         start = time.perf_counter()
         row = {"epoch": epoch + 1, **train_one_epoch(epoch)}
         rate = row.pop("learning_rate")
@@ -312,14 +312,14 @@ def fit(
             save_last(folder / "last.pt", about | state, network, optimiser, scheduler, epoch + 1 == epochs)
             write_csv(folder / "metrics.csv", pd.DataFrame(state["history"]))
             saved, cost = time.perf_counter(), time.perf_counter() - begin
-        done, to_do = epoch + 1 - began_with, epochs - epoch - 1
-        print_epoch(row, epochs, printed or chosen_by, (time.perf_counter() - began) / done * to_do)
+        print_epoch(row, epochs, printed or chosen_by, (time.perf_counter() - began) / (epoch + 1 - before))
     distributed.barrier()
     return state
 
 
-def print_epoch(row: dict[str, float], epochs: int, name: str, left: float) -> None:
-    """A line an epoch; `left`: the seconds that the others will take if they take as long as those so far."""
+def print_epoch(row: dict[str, float], epochs: int, name: str, seconds: float) -> None:
+    """Print one line per epoch, with the time left at `seconds` per epoch (the mean of this process so far)."""
+    left = seconds * (epochs - row["epoch"])
     found = f"validation {name.replace('_', ' ')} {row[f'val_{name}']:.4f}"
     loss, rate = row["train_loss"], row["images_per_second"]
     print(
