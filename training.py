@@ -288,8 +288,7 @@ def fit(
         restore(resumed, network, optimiser, scheduler)
         state = {key: resumed[key] for key in state}
         print(f"resuming after epoch {state['epoch']} of {epochs}")
-    best, saved, cost = None, -np.inf, 0.0  # best: weights not yet in best.pt
-    began = time.perf_counter()
+    best, saved, cost, began = None, -np.inf, 0.0, time.perf_counter()  # best: weights not yet in best.pt
     for epoch in range(before := state["epoch"], epochs):
         start = time.perf_counter()
         row = {"epoch": epoch + 1, **train_one_epoch(epoch)}
