@@ -1,4 +1,4 @@
-"""Networks by name with their weights, cut at their features: the vector before the head, or the last feature map."""
+"""Pretrained networks by name, truncated at their features: the vector before the head, or the last feature map."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _from_the_network(name: str) -> nn.Module:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the ImageNet weights of {name} cannot be fetched ({reason}): "
-            "use --weights none to train from nothing, or --weights FILE with a torchvision state dict"
+            "use --weights none to train from scratch, or --weights FILE with a torchvision state dict"
         ) from error
 
 
@@ -66,7 +66,7 @@ def _from_timm(name: str, weights: str, cut: str | None) -> nn.Module:
         raise UserError(f"--model_name timm:{name} needs timm: pip install -r requirements-timm.txt") from error
     if not timm.is_model(name.partition(".")[0]):
         alike = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:8]) or "see timm.list_models()"
-        raise UserError(f"timm has no model {name!r}; alike are {alike}")
+        raise UserError(f"timm has no model {name!r}; similar names are {alike}")
     options = {"pretrained": weights == "imagenet", "num_classes": 1000}
     try:
         try:
@@ -261,7 +261,7 @@ def feature_map(model: nn.Module, name: str) -> nn.Module:
     except (RuntimeError, ValueError, TypeError, AssertionError):
         fits = False
     if not fits:
-        raise UserError(f"{name} has no last feature map on which a ranker could look: choose another --model_name")
+        raise UserError(f"{name} has no final feature map to place a window on: choose another --model_name")
     return features
 
 

@@ -2,10 +2,10 @@
 
     python demo.py --check_point outputs/sample/siamese_1/best.pt --data_path data/sample
 
-The game is the task that Deza & Parikh 2015 set people, on the run's test pictures, which the ranker has never seen. By
-default both pictures of a pair were first posted to the same community at about the same time, so that neither age nor
-community tells which spread further; with `--pair_mode all` any two. Needs requirements-demo.txt. The page is served to
-this machine alone unless --host says otherwise, loads nothing from elsewhere, and sends nothing there.
+The game is the task that Deza & Parikh 2015 gave to people, on the run's test pictures, which the ranker never saw.
+By default both pictures of a pair were first posted to the same community at about the same time, so that neither age
+nor community tells which spread further; with `--pair_mode all`, any two. Needs requirements-demo.txt. The page is
+served to this machine only unless --host says otherwise; it loads nothing from other hosts and sends nothing to them.
 """
 
 from __future__ import annotations

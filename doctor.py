@@ -1,9 +1,9 @@
-"""What will work on this machine, and what will not: Python, disk, packages, device, network, data, weights.
+"""Check what will work on this machine, and what will not: Python, disk, packages, device, network, data, weights.
 
     bash script.sh doctor
 
-It needs Python's own library alone, so that it can speak before anything is installed, and changes nothing.
-Exit status 0, or 2 where the pipeline cannot run at all.
+It needs only Python's standard library, so that it works before anything is installed, and changes nothing.
+Exit status 0, or 2 if the pipeline cannot run at all.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Rank anyone's pictures with a trained ranker: a table, and a page to look at.
+"""Rank pictures with a trained ranker: a table, and a leaderboard page.
 
     python rank_images.py SOURCE… --check_point outputs/siamese/best.pt --output ranks.csv [--page ranks.html]
                           [--format csv|jsonl|parquet] [--copy_top 20 best]
 
-SOURCE is a folder of pictures, an archive of them (.tar, .tar.gz, .zip), a text file that names one of these a line (or
+SOURCE is a folder of pictures, an archive of them (.tar, .tar.gz, .zip), a text file that names one per line (or
 a table with a column `path`), an address (http, https) of a picture, an archive or a list, or a picture; there may be
 several. The table holds path, score, percentile (0 to 100: the share of the ranker's training pictures that score
 lower), the window x, y, w, h in pixels (empty for a ranker without one) and p_above_median (the chance, 0 to 1, to be
-more viral than a random training picture), the most viral first; it is CSV, JSON lines or Parquet. Pictures that cannot
-be read are listed beside it with the reason; --left_out lists all files that are not ranked. --copy_top copies the most
-viral into a new folder, named by rank: 001_name.jpg. What has been scored is kept in a journal beside the table: killed
-and started again, the command goes on, and scores anew what has been replaced. `torchrun --nproc_per_node N
-rank_images.py …` shares the pictures out among N processes. Memory stays at some 300 bytes a picture.
+more viral than a random training picture), the most viral first; it is CSV, JSON lines or Parquet. Unreadable pictures
+are listed next to it with the reason; --left_out lists all files that are not ranked. --copy_top copies the most viral
+pictures into a new folder, named by rank: 001_name.jpg. Scores are recorded in a journal next to the table: a killed
+command resumes when started again, and pictures that have been replaced are scored again. `torchrun --nproc_per_node N
+rank_images.py …` divides the pictures among N processes. Memory use is about 300 bytes per picture.
 """
 
 from __future__ import annotations
@@ -254,22 +254,28 @@ def copy_top(ranks: Ranks, n: int, folder: str) -> None:
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="*", metavar="SOURCE", help="folder, archive, list, address or picture")
-    parser.add_argument("--features", metavar="FILE.npz", help="instead: features, for a ranker trained on such")
+    parser.add_argument(
+        "--features", metavar="FILE.npz", help="features in place of pictures, for a ranker trained on features"
+    )
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
-    parser.add_argument("--output", metavar="FILE", help="the table (default ranks.csv, or as --format is)")
+    parser.add_argument("--output", metavar="FILE", help="output table (default ranks.csv, or by --format)")
     parser.add_argument("--format", choices=FORMATS, help="of the table (default: by the suffix of --output, else csv)")
-    parser.add_argument("--page", metavar="FILE.html", help="write a page to look at as well")
+    parser.add_argument("--page", metavar="FILE.html", help="also write a leaderboard page")
     parser.add_argument("--copy_top", nargs=2, metavar=("N", "FOLDER"), help="copy the N most viral into a new folder")
-    parser.add_argument("--left_out", metavar="FILE", help="write the path of each file that is not ranked, and why")
+    parser.add_argument(
+        "--left_out", metavar="FILE", help="write the path of each file that is not ranked and the reason"
+    )
     parser.add_argument("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
     parser.add_argument("--device", default="auto")
     cores = os.cpu_count() or 1
-    parser.add_argument("--num_workers", type=at_least(1), default=cores, help="threads that decode (default: cores)")
+    parser.add_argument(
+        "--num_workers", type=at_least(1), default=cores, help="decoding threads (default: number of cores)"
+    )
     parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 (default: where it is faster)")
-    parser.add_argument("--deterministic", action="store_true", help="measure nothing to choose the precision by")
+    parser.add_argument("--deterministic", action="store_true", help="do not time precisions to choose the fastest")
     args = parser.parse_intermixed_args(words)  # flags may stand between two sources
     if bool(args.source) == bool(args.features):
-        parser.error("what is to be ranked: SOURCE, or --features FILE.npz")
+        parser.error("nothing to rank: pass SOURCE, or --features FILE.npz")
     if args.features and args.page:
         parser.error("--page needs pictures, and --features has none")
     if args.copy_top:

@@ -5,11 +5,11 @@ The two sides of a pair share all weights, so a picture has one score whatever i
 model_type 0: the whole picture alone; 1: the window; 2: the window and the whole picture.
 
 Recipes: `singh2016` is the network of Singh & Lee 2016, *End-to-End Localization and Ranking for Relative Attributes*
-(arXiv 1608.02676): LocNet regresses the window from its whole map. `modern` finds it: AttentionLocNet points with a
-softmax over the map, which works at every place alike and so needs few pictures to learn, its window stays inside the
-picture by construction and shrinks on a schedule, and a small head on shared convolutions scores what it shows.
-From nothing, its AlexNet of type 0 normalises each convolution over the batch (Ioffe & Szegedy 2015) and ranks better
-for it. Windows do without: they would lie on what decides less often.
+(arXiv 1608.02676): LocNet regresses the window from its whole feature map. In `modern`, AttentionLocNet locates it with
+a softmax over the map, which works the same at every place and so needs few pictures to learn; the window stays inside
+the picture by construction and shrinks on a schedule, and a small head on shared convolutions scores its content.
+When trained from random weights, the AlexNet of type 0 uses batch normalisation after each convolution (Ioffe & Szegedy
+2015) and ranks better with it. Windows do not: with it, they would lie on what decides less often.
 """
 
 from __future__ import annotations

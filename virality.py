@@ -9,17 +9,17 @@ Of image h:  V_h = max_n A_h^n · log(m_h / m̄)
          score of all submissions to that subreddit in that hour of the day (the clock of `localtime`)
   m_h    how often it was submitted;  m̄  the mean of m_h over the images kept;  natural logarithm
 
-Only some subreddits count, in A and in m (the shift sees the whole file): the twenty of the paper in SNAP's file, all
+Only some subreddits count, in A and in m (the shift uses the whole file): the twenty of the paper in SNAP's file, all
 in a table of submissions.py, or those of --subreddits. V is negative for an image submitted less often than the mean,
-so among those a *lower* A is the higher V: that is the published definition, kept as it is.
+so among those a *lower* A gives a higher V: this is the published definition, kept as it is.
 
-A table of submissions.py is put in the order of time. Where it has no `localtime`, the hour is that of `unixtime` in
-UTC: one clock for everybody, as SNAP's is. Its images are told apart by `image_id`; where that is empty, by the
-picture's address; without an address each post is an image of its own. --groups (img_id,group: what duplicates.py
-writes) counts the copies of a picture as one image, under the img_id of the copy that was submitted first; beside the
-table, its name ending in .copies.csv, img_id,counts_as says of each other copy which that is.
+A table of submissions.py is sorted by time. If it has no `localtime`, the hour is that of `unixtime` in UTC: one clock
+for everybody, like SNAP's. Its images are identified by `image_id`; if that is empty, by the picture's address; without
+an address, each post is an image of its own. --groups (img_id,group: written by duplicates.py) counts the copies of a
+picture as one image, under the img_id of the copy submitted first; a second file next to the table, ending in
+.copies.csv, lists for each other copy the img_id that it counts as (img_id,counts_as).
 
-Cost: reading, scoring and writing take less than twice the time of pandas' own parser; some 100 bytes a submission.
+Cost: reading, scoring and writing take less than twice the time of pandas' own parser; about 100 bytes per submission.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def join_copies(submissions: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame
     """
     twice = groups["img_id"].duplicated()
     if twice.any():
-        raise UserError(f"img_id {groups['img_id'][twice].iloc[0]} stands twice among the groups")
+        raise UserError(f"img_id {groups['img_id'][twice].iloc[0]} occurs twice among the groups")
     images = submissions[["img_id", "image_id"]].drop_duplicates("img_id", ignore_index=True)
     group = images["img_id"].map(groups.set_index("img_id")["group"])
     # The row of `images` that stands for each: the first of its group, or itself.

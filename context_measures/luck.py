@@ -1,7 +1,7 @@
-"""How much of the label is luck: two halves of each image's submissions, and what a perfect ranker can reach.
+"""How much of the label is luck: split-half agreement of each image's submissions, and the ceiling of a perfect ranker.
 
-Each image's submissions are dealt into two halves, V is computed in each, and the pairs of images that the halves order
-alike are counted. What follows for a ranker that knows everything that lasts about a picture needs assumptions:
+Each image's submissions are divided into two halves, V is computed from each, and the pairs of images that both halves
+order alike are counted. What this implies for a ranker that knows everything lasting about a picture takes assumptions:
 
 1. The votes of one image's submissions are independent, given the picture; so are the halves.
 2. What the halves share and what sets them apart is normal, on some scale of V: an agreement g is a correlation

@@ -1,11 +1,11 @@
-"""Rankings of images that look at no picture: by age, community, hour, title, and by how often they were posted.
+"""Rankings of images without looking at any picture: by age, community, hour, title, and number of posts.
 
-What is learned (all but age and number) is cross-validated over five folds of images. Two images are compared only by
-predictions of one and the same fold: predictions of different folds are not comparable, for a fold whose images happen
-to be viral is missing from what its own predictions were learned from (Parker et al. 2007, *Stratification bias in low
-signal microarray studies*). The folds' results depend on each other,
-for what one is tested on the others learn from: the variance is taken 1 + 5/4 times as large, 5 being the number of
-folds and 1/4 the size of one over that of the others (Nadeau & Bengio 2003, *Inference for the generalization error*).
+Learned rankings (all but age and number) are cross-validated over five folds of images. Two images are compared only by
+predictions from the same fold: predictions from different folds are not comparable, because a fold whose images happen
+to be viral is missing from its own training data (Parker et al. 2007, *Stratification bias in low signal microarray
+studies*). The results of the folds are not independent, because each is tested on what the others are trained on: the
+variance is multiplied by 1 + 5/4, where 5 is the number of folds and 1/4 the size of one divided by that of the others
+(Nadeau & Bengio 2003, *Inference for the generalization error*).
 """
 
 from __future__ import annotations

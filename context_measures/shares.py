@@ -1,4 +1,4 @@
-"""The share of pairs that a ranking has right, with an interval over images, at any number of pairs.
+"""The share of pairs ranked correctly, with an interval over images, for any number of pairs.
 
 Pairs that share an image are not independent. The variance is that of a mean over pairs that depend on each other where
 they share an image (Fafchamps & Gubert 2007, *The formation of risk sharing networks*; over all pairs it is Sen's 1960

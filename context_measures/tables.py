@@ -1,4 +1,4 @@
-"""The figures of context.json as a table, to be printed or drawn."""
+"""The figures of context.json as a table for printing and plotting."""
 
 from __future__ import annotations
 

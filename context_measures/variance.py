@@ -1,4 +1,4 @@
-"""How much of the submissions' log score is explained by community, hour, resubmission, title and picture.
+"""How much of the variance of the submissions' log score community, hour, resubmission, title and picture explain.
 
 After Lakkaraju et al. 2013 (*What's in a name?*, section 4) and Hessel et al. 2017 (*Cats and captions vs. creators and
 the clock*): cross-validated R² of ridge regressions, all submissions of one image in one fold, one cause at a time and

@@ -1,4 +1,4 @@
-"""Which part of one picture is which part of another: regions, and how they are found to a tenth of a pixel.
+"""Alignment of two pictures: regions of each that show the same, found to a tenth of a pixel.
 
 Regions are (n, 4) x0, x1, y0, y1 as shares of width and height; in a mirrored picture x0 > x1. They are refined by
 Gauss–Newton steps (Lucas & Kanade 1981, *An Iterative Image Registration Technique*), over shift and scale of each

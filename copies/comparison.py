@@ -1,4 +1,4 @@
-"""How much two aligned pictures are alike, place by place. Pictures are float (n, height, width), in grey levels."""
+"""Local similarity of two aligned pictures. Pictures are float (n, height, width), in grey levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From verified pairs to groups of copies of one picture each, and what a person has corrected in them."""
+"""From verified pairs to groups of copies of one picture, with corrections made by hand."""
 
 from __future__ import annotations
 

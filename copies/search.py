@@ -1,7 +1,7 @@
-"""The verified pairs of copies among many pictures: candidates by their hashes or features, each looked at.
+"""Find the verified pairs of copies among many pictures: candidates by hashes or features, each of them compared.
 
-What has been looked at is kept, block by block: a run that is killed goes on after the last block, and one that finds
-the same pictures looks at none again.
+Results are cached block by block: a killed run resumes after the last block, and a run on the same pictures compares
+nothing again.
 """
 
 from __future__ import annotations

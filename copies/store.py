@@ -1,7 +1,7 @@
-"""The small grey picture and the hashes of each picture of a data set, kept on disk.
+"""The small grey version and the hashes of each picture of a data set, cached on disk.
 
-In blocks, each written whole: a run that is killed goes on after the last block. A picture is known by its img_id, its
-bytes and the time of its change; one that has changed is read again.
+They are stored in blocks, each written atomically: a killed run resumes after the last block. A picture is identified
+by its img_id, size in bytes and modification time; one that has changed is read again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Is one picture a copy of another? Align the two, and compare what they share, place by place.
 
-Hashes say that two pictures look alike from afar. So do one template under two captions, or two beaches. `settle`
-aligns the small pictures that the hashes were made of, and drops what is not alike; `inspect` opens the files, and
-looks at a size at which captions can be read. There the structural part of SSIM (Wang et al. 2004, *Image Quality
-Assessment: From Error Visibility to Structural Similarity*) must hold in *every* place that both show.
+Similar hashes mean that two pictures look alike at low resolution. So do one template with two captions, or two
+beaches. `settle` aligns the small pictures that the hashes were made from, and drops pairs that differ; `inspect` opens
+the files and compares them at a size at which captions are legible. There the structural part of SSIM (Wang et al. 2004, *Image
+Quality Assessment: From Error Visibility to Structural Similarity*) must be high *everywhere* in the part they share.
 """
 
 from __future__ import annotations

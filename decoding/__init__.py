@@ -1,1 +1,1 @@
-"""Any picture file → RGB pixels: the one decoder, and what it takes off a file before it decodes it."""
+"""Any picture file → RGB pixels: the only decoder, and the removal of metadata before decoding."""

@@ -1,7 +1,7 @@
-"""What of a picture's file is pixels: tells its kind, takes its metadata off, and reads its orientation.
+"""Containers of picture files: detect the format, remove the metadata, and read the orientation.
 
-A decoder that never sees a file's texts, profiles and EXIF cannot fail over them. What stays is what decides over the
-pixels, byte for byte; where a file does not keep to its format, it stays as it is, for the decoder to judge.
+A decoder that never sees a file's texts, profiles and EXIF cannot fail on them. Everything that affects the pixels is
+kept byte for byte; a file that does not conform to its format is left unchanged, for the decoder to judge.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The one decoder: any picture file → RGB pixels, upright, or the reason why not.
+"""The only decoder: any picture file → RGB pixels, upright, or the reason for failure.
 
-Read are JPEG (also MPO, of which the first picture), PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000 and, where pillow-heif
-is installed, HEIC. The first bytes of a file tell its kind, not its name; no other kind is ever opened. The pixels
-decide: metadata is taken off first (containers.py), but for the orientation, which is obeyed. A picture is whole,
-or it is refused. One that lacks only what stands behind its pixels (a JPEG its end marker) is whole: it counts, and
-`note` says so.
+It reads JPEG (also the first picture of MPO), PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000 and, if pillow-heif is
+installed, HEIC. The format is detected from a file's first bytes, not its name; no other format is ever opened. Only
+the pixels matter: metadata is removed first (containers.py), except for the orientation, which is applied. A picture
+must be complete, or it is refused. One that lacks only what follows its pixels (the end marker of a JPEG) counts as
+complete, and `note` says so.
 """
 
 from __future__ import annotations

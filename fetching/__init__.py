@@ -1,1 +1,1 @@
-"""The downloader's machinery: hosts and their limits, one request, what its answer holds, the ledger."""
+"""The parts of the downloader: hosts and their limits, requests, validation of responses, the ledger."""

@@ -1,4 +1,4 @@
-"""The hosts of pictures: the addresses behind each form of link, and what they serve for a removed picture."""
+"""The hosts of pictures: the addresses behind each form of link, and their placeholders for removed pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer holds, checked before it counts: a picture, the link of a post or an album, a metadata file."""
+"""Validation of responses before they count: a picture, the link of a post or an album, a metadata file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer's body: read in pieces within limits, its Content-Encoding undone, and written to a file."""
+"""The body of a response: read in chunks within limits, decoded from its Content-Encoding, and written to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why an address gave nothing: a status, and a phrase that is the same in every run."""
+"""Why an address failed: a status, and a phrase that is the same in every run."""
 
 from __future__ import annotations
 

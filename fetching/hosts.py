@@ -1,4 +1,4 @@
-"""Hosts and the tasks that wait for them: which may be asked now, under each host's limit, pause and silence."""
+"""Hosts and the tasks that wait for them: which host may be asked now, given its limit, pauses and outages."""
 
 from __future__ import annotations
 

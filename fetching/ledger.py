@@ -1,4 +1,4 @@
-"""images/ledger.csv: what became of each picture, a line each, whole at any moment of a kill."""
+"""images/ledger.csv: the outcome of each download, one line per picture, intact whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ledger:
             if number == 1 and values != COLUMNS:
                 raise UserError(f"{self.path} does not start with {','.join(COLUMNS)}")
             if number > 1 and (len(values) != len(COLUMNS) or values[1] not in STATUSES):
-                raise UserError(f"{self.path}, line {number} is not a line of a ledger: {','.join(values)[:80]}")
+                raise UserError(f"{self.path}, line {number} is not a valid line of a ledger: {','.join(values)[:80]}")
             if number > 1:
                 self.rows[values[0]] = dict(zip(COLUMNS, values, strict=True))
 

@@ -1,4 +1,4 @@
-"""One request: asked through `requests`, and told apart what its answer means: a body, another address, a refusal."""
+"""One request, made with `requests`, and the meaning of its response: a body, another address, or a refusal."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Client:
                 except ValueError as error:
                     if type(error) is requests.exceptions.InvalidURL:
                         raise Failure("gone", "not an address") from error
-                    raise UserError(f"the environment's {key[0]}_proxy is no proxy that can be asked") from error
+                    raise UserError(f"the environment's {key[0]}_proxy is not a usable proxy") from error
             self.settings[key] = settings
         return self.settings[key]
 

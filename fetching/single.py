@@ -1,7 +1,7 @@
-"""One address by itself, fetched once and kept until the process ends: pictures, lists and archives by http(s).
+"""A single address, fetched once and kept until the process ends: pictures, lists and archives by http(s).
 
-The same client, limits and failures as a download's: redirects are followed, what fails for now is tried again, a host
-is asked for a few things at a time, and one that does not answer is asked no more.
+With the client, limits and failures of the downloader: redirects are followed, temporary failures are retried,
+concurrent requests per host are limited, and a host that does not answer is not asked again.
 """
 
 from __future__ import annotations

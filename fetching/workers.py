@@ -1,4 +1,4 @@
-"""The threads that finish tasks: each takes one whose host may be asked, makes its next request, and puts it back."""
+"""Worker threads: each takes a task whose host may be asked, makes its next request, and puts it back."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where pictures are, and how they are kept decoded."""
+"""Sources of pictures, and the cache of decoded ones."""

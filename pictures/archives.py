@@ -1,6 +1,6 @@
-"""Pictures in tars, compressed tars (.tar.gz) and zips: listed, and read where they lie, without unpacking any.
+"""Pictures in tars, compressed tars (.tar.gz) and zips: listed, and read in place, without unpacking any.
 
-A compressed tar is read anywhere by an index of its streams, made while it is listed: 1 % of its size in memory.
+Random access to a compressed tar uses an index of its streams, made while it is listed: 1 % of its size in memory.
 """
 
 from __future__ import annotations

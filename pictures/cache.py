@@ -217,7 +217,7 @@ def _decode_all(
     shape = (len(rows), 3, side, side)
     start = _rows_done(journal, part, rows, shape)
     if start:
-        print(f"going on: {start} of {len(rows)} pictures are decoded", flush=True)
+        print(f"resuming: {start} of {len(rows)} pictures are decoded", flush=True)
     elif (need := int(np.prod(shape))) > (free := shutil.disk_usage(part.parent).free):
         raise UserError(f"{part.parent}: {need:,} bytes for decoded pictures, {free:,} are free; see --cache off")
     else:

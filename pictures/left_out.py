@@ -1,4 +1,4 @@
-"""What a command leaves out: counted by reason as it works, said at its end, and listed in a file where one asks."""
+"""Files that a command leaves out: counted by reason, summarised at the end, and listed in a file on request."""
 
 from __future__ import annotations
 

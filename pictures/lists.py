@@ -1,6 +1,6 @@
-"""The paths and addresses that a list names: a text file of one a line, or a table with a column `path`.
+"""The paths and addresses in a list: a text file with one per line, or a table with a column `path`.
 
-A table is CSV, JSON lines or Parquet. Paths are from where the command runs, or from where the list lies.
+A table is CSV, JSON lines or Parquet. Paths are relative to the working directory, or to the list.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _utf16_lines(path: str) -> Iterator[str]:
         with open(path, encoding="utf-16") as file:
             yield from (name for line in file if (name := line.rstrip("\r\n")).strip())
     except UnicodeError as error:
-        raise UserError(f"{path} begins as a list in UTF-16 and is none: {error}") from error
+        raise UserError(f"{path} begins like a list in UTF-16 but is not one: {error}") from error
 
 
 def _table(path: str) -> Iterator[str]:

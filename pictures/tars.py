@@ -1,7 +1,7 @@
-"""What lies in a tar, and where: its members by their names, without unpacking any.
+"""The members of a tar by name, with their offsets, without unpacking any.
 
-Read are tars that were joined by `cat`, members that link to others, and of several members of one name the last, which
-is what unpacking would leave.
+Handles tars joined by `cat`, members that link to others, and several members of one name, of which the last counts, as
+if the tar were unpacked.
 """
 
 from __future__ import annotations

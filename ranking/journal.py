@@ -1,4 +1,4 @@
-"""What a ranking has scored, kept as it goes, so that a killed run goes on: a JSON line a picture, as any name fits."""
+"""The journal of a ranking, from which a killed run resumes: one JSON line per picture, since any name fits in it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fill_journal(
     done, listed = {name for _, name, _ in journal_rows(journal)}, set()
     distributed.barrier()  # all have read the journal before it grows
     if done:
-        print(f"going on: {len(done)} pictures are scored")
+        print(f"resuming: {len(done)} pictures are scored")
 
     def left() -> Iterator[Source]:
         """Each picture once, and none that is done."""

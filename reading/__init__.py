@@ -1,1 +1,1 @@
-"""Other people's submissions, read: text files line by line, dumps, what a post is, where its picture lies."""
+"""Readers of Reddit submissions: text files line by line, dumps, posts, and the addresses of their pictures."""

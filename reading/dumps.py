@@ -1,8 +1,8 @@
-"""Lines of JSON as dumps, listings and archives have them → a frame with a row a post.
+"""Lines of JSON from dumps, listings and archives → a data frame with one row per post.
 
-What a strict and fast reader takes it reads, a chunk at once: numbers as numbers where all of them are, or else all
-values as text. What it refuses is found by halving the chunk and is read with care, line by line. Of galleries and
-crossposts alone the inner parts are read, for their pictures.
+A strict, fast parser reads a chunk at once: numbers as numbers if all of them are, otherwise all values as text. Lines
+that it refuses are found by bisecting the chunk and are parsed one by one. Nested parts are read only for galleries and
+crossposts, for their pictures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Links of Reddit posts → the addresses of the pictures behind them, told by their form alone: nothing is asked for."""
+"""Links of Reddit posts → the addresses of the pictures behind them, from their form alone, without any request."""
 
 from __future__ import annotations
 

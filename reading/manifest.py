@@ -1,4 +1,4 @@
-"""A table of submissions → the pictures that it links to: which there are, and where each may be had."""
+"""A table of submissions → the pictures that it links to, with their addresses."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Posts of Reddit → rows of the table, one a picture, and for each other post the kind for which it is left out.
+"""Reddit posts → rows of the table, one per picture; for every other post, the kind for which it is left out.
 
-Of anybody's dumps, listings and tables: numbers may be strings or floats, addresses hold `&amp;`, fields are null or
-missing. A post counts as the first of KINDS that holds for it, in their order. A crosspost has the pictures of the post
-that it passes on, at its own time, in its own community, with its own votes.
+In dumps, listings and tables from any source, numbers may be strings or floats, addresses may contain `&amp;`, and
+fields may be null or missing. A post counts as the first of KINDS that applies. A crosspost has the pictures of the original
+post, with its own time, community and votes.
 """
 
 from __future__ import annotations

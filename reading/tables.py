@@ -1,9 +1,9 @@
-"""Text files of other people, line by line: any compression; CSV, its good lines read fast and the others with care.
+"""Text files from any source, line by line, with any compression; CSV with a fast path for well-formed lines.
 
-A line that is a record of its own is never swallowed by a quote that opened before it: one stray quote costs one line.
-Every line is accounted for: it is part of a record, blank, or malformed, with its number (from 1) and the reason.
+A line that is a record by itself is never swallowed by a quote opened before it: one stray quote costs one line. Every
+line is accounted for: it is part of a record, blank, or malformed, with its number (from 1) and the reason.
 
-Cost: CSV at some 2 to 3 times the time of pandas' own parser, validation included; memory by the chunk (`CHUNK` bytes).
+Cost: CSV takes 2 to 3 times as long as pandas' own parser, validation included; memory for one chunk (`CHUNK` bytes).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _opened(path: Path) -> IO[bytes]:
     if head.startswith(b"\xfd7zXZ\x00"):
         return lzma.LZMAFile(file)
     if head and path.suffix in (".gz", ".zst", ".bz2", ".xz"):
-        raise UserError(f"{path} cannot be read: its name ends with {path.suffix}, and it is no such archive")
+        raise UserError(f"{path} cannot be read: its name ends with {path.suffix}, but it is not such an archive")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return codecs.EncodedFile(file, "utf-8", "utf-16", errors="replace")
     return file

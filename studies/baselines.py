@@ -1,11 +1,11 @@
-"""Plain baselines on a network's features (scikit-learn): which subreddit, and which of two is more viral?
+"""Baselines from scikit-learn on a network's features: which subreddit, and which of two is more viral?
 
     python -m studies.baselines --data_path data/sample --head logistic|svm|forest|boosting --weights none
     python -m studies.baselines --data_path data/sample --head svm --pair_mode all --weights none
 
 Deza & Parikh 2015 (arXiv 1503.02318, section 6) train an SVM on the difference of two images' features; `--pair_mode`
-asks for that. The splits are those of the training scripts. Written into --save_dir: results.json, and
-test_predictions.csv with pictures or test_scores.csv.
+does the same. The splits are those of the training scripts. Writes into --save_dir results.json, and
+test_predictions.csv with figures or test_scores.csv.
 """
 
 from __future__ import annotations

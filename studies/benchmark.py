@@ -1,13 +1,13 @@
-"""How many images a second: the limit of this machine, the plain loop, and ours, measured in one run.
+"""Benchmark in images per second: the limit of this machine, a plain loop, and ours, measured in one run.
 
     python -m studies.benchmark [--device cuda] [--image_size 224] [--output outputs/benchmark]
 
-Siamese training, classifier training, evaluation, and ranking from JPEG, on pictures of 500×400 that it draws into a
-temporary folder. Of each: the network alone on random pictures that already lie on the device, decoding alone, the
+Siamese training, classifier training, evaluation, and ranking from JPEG, on pictures of 500×400 generated in a
+temporary folder. For each: the network alone on random pictures that are already on the device, decoding alone, the
 plain loop (pictures decoded in every epoch, one side of a pair after the other, fp32) and the project's own functions.
-The measurements take turns, round after round, and the median is told with the lowest and highest round: what else runs
-on the machine shows as a spread. A ratio is the median over the rounds of ratios within a round. Some minutes on two
-cores. Written into --output: benchmark.json and benchmark.png.
+The measurements alternate, round by round, and the median is reported with the lowest and highest round, so that other
+load on the machine shows as spread. A ratio is the median over the rounds of ratios within a round. Takes a few minutes
+on two cores. Writes benchmark.json and benchmark.png into --output.
 """
 
 from __future__ import annotations

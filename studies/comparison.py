@@ -1,9 +1,9 @@
-"""Compare networks: what they cost, what they reach, which of them no other beats, and which one to carry on with.
+"""Compare networks: cost, accuracy, which of them are Pareto optimal, and which one to continue with.
 
     python -m studies.comparison --data_path data/sample --weights none --image_size 64 --epochs 8
 
-Trains each of --networks with the flags of train_classifier.py, in --save_dir/<network>; killed, the same command goes
-on. Written into --save_dir: a run folder each, comparison.csv, comparison.png and choice.json.
+Trains each of --networks with the flags of train_classifier.py, in --save_dir/<network>; a killed run resumes with the
+same command. Writes a folder per run, comparison.csv, comparison.png and choice.json into --save_dir.
 """
 
 from __future__ import annotations

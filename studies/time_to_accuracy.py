@@ -1,9 +1,10 @@
-"""How long until a ranker is as right as the plain loop makes it: the time to an accuracy.
+"""Time to accuracy: how long until a ranker is as accurate as the plain loop makes it.
 
     python -m studies.time_to_accuracy --data_path D [--model_type 0] [--image_size 128] [--seeds 0 1 2]
 
-On the data set D: how long the plain loop takes for ten epochs of pair mode 4, and how long train_siamese.py takes with
-its defaults, decoding included, to be as right on the validation pictures. Written into --output: to_accuracy.json.
+On the data set D: how long the plain loop takes for ten epochs of pair mode 4, and how long train_siamese.py with its
+defaults takes, decoding included, to reach the same accuracy on the validation pictures. Writes to_accuracy.json into
+--output.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Does a ranker look where it matters? Windows covered, set beside maps, boxes and chance, and counted over runs.
+"""Does a ranker look where it matters? Deletion and pointing tests of its windows, against maps, boxes and chance.
 
     python -m studies.windows --check_point RUN/best.pt --data_path data/sample --type_0 RUN0/best.pt
 
-On a run's test pictures; a minute or two for a hundred of them on a core. Deletion: the window is covered in the
-picture's mean colour, and so is a window of the same size elsewhere, at random or in the middle; how much does that
-change the score? It needs no boxes. A ranker that scores its window alone changes most there by construction. So a
-ranker of whole pictures (--type_0, of the same split) judges too, and untrained weights are tried beside the trained
-ones. Pointing, where datasets/truth.csv has boxes: in how many pictures does the window's centre lie on the box, and in
-how many the highest place of class activation and occlusion maps of --type_0? With several --check_point: how many
-succeed? Written into --output: windows.json and charts.
+Uses a run's test pictures; a minute or two for a hundred of them on one core. Deletion: the window is covered with the
+picture's mean colour, and so is a window of the same size elsewhere, at random or in the centre; how much does the
+score change? This needs no boxes. A ranker that scores only its window changes most there by construction, so a ranker
+of whole pictures (--type_0, of the same split) is also used as a judge, and untrained weights are tested for
+comparison. Pointing, if datasets/truth.csv has boxes: in how many pictures does the window's centre lie on the box, and
+in how many the maximum of class activation and occlusion maps of --type_0? With several --check_point: how many of them
+succeed? Writes windows.json and charts into --output.
 """
 
 from __future__ import annotations
@@ -335,7 +335,9 @@ def load_judge(type_0: str, runs: list[Run], *options: Any) -> Run:
     """The ranker of whole pictures. Raises UserError where it is none, or no run has its split."""
     judge = load_run(type_0, *options)
     if judge.ranker.model.model_type != 0:
-        raise UserError(f"--type_0 {type_0} is of type {judge.ranker.model.model_type}: it does not see whole pictures")
+        raise UserError(
+            f"--type_0 {type_0} is of type {judge.ranker.model.model_type}: it does not score whole pictures"
+        )
     if not any(split_of_run(run.state) == split_of_run(judge.state) for run in runs):
         raise UserError(
             f"--type_0 {type_0} has another split (or seed) than --check_point: it was trained on test pictures"
@@ -359,7 +361,7 @@ def main() -> None:
     runs = [load_run(path, *options) for path in args.check_point]
     for path, run in zip(args.check_point, runs, strict=True):
         if run.ranker.model.locnet is None:
-            raise UserError(f"--check_point {path} is of type 0: it has no windows (as --type_0 it is a judge)")
+            raise UserError(f"--check_point {path} is of type 0: it has no windows (pass it as --type_0)")
     judge = load_judge(args.type_0, runs, *options) if args.type_0 else None
     found, points = [], []
     for path, run in zip(args.check_point, runs, strict=True):

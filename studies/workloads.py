@@ -1,4 +1,4 @@
-"""The pieces of work that the benchmark times: ours, the plain loop, and the limits of this machine."""
+"""The workloads that the benchmark times: ours, the plain loop, and the limits of this machine."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_a_ranker_stands_on_any_network_with_a_map(name, recipe):
 
 
 def test_a_network_without_a_map_is_refused_by_its_name():
-    with pytest.raises(UserError, match="vit_b_16 has no last feature map"):
+    with pytest.raises(UserError, match="vit_b_16 has no final feature map"):
         feature_map(torchvision.models.vit_b_16(weights=None), "vit_b_16")
 
 

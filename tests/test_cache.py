@@ -117,7 +117,7 @@ def test_a_killed_build_goes_on_where_it_was(copied, num_workers, monkeypatch, c
     monkeypatch.setattr(sources, "decode", lambda path, limit: decoded.append(path) or decode(path, limit))
     pictures = load_pictures(copied, range(1, 61), 40, num_workers=0)
     assert (pictures.batch(range(60)) == expected).all()
-    assert 16 <= done < 60 and len(decoded) == 60 - done and f"going on: {done} of 60" in capsys.readouterr().out
+    assert 16 <= done < 60 and len(decoded) == 60 - done and f"resuming: {done} of 60" in capsys.readouterr().out
     assert not list((copied / "processed").glob(".*"))
 
 

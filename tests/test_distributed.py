@@ -211,7 +211,7 @@ def test_two_processes_rank_each_picture_once_and_go_on_with_what_others_have_le
         assert done.stdout.count("21 pictures ranked") == 1
         assert sorted(path.name for path in output.parent.iterdir()) == ["ranks.csv", "ranks.unreadable.csv"]
         tables.append(pd.read_csv(output))
-    assert "going on: 2 pictures" in done.stdout
+    assert "resuming: 2 pictures" in done.stdout
     pd.testing.assert_frame_equal(*tables, atol=1e-4)
 
 

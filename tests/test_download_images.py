@@ -164,7 +164,7 @@ def test_other_unusable_input_is_named(ten, tmp_path, monkeypatch):
         in_process(monkeypatch, folder)
     path = folder / "images" / "ledger.csv"
     path.write_text(path.read_text() + "11,perhaps\n")
-    with pytest.raises(utils.UserError, match="ledger.csv, line 12 is not a line of a ledger: 11,perhaps"):
+    with pytest.raises(utils.UserError, match="ledger.csv, line 12 is not a valid line of a ledger: 11,perhaps"):
         in_process(monkeypatch, folder)
 
 

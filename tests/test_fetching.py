@@ -47,7 +47,7 @@ def test_a_proxy_of_the_environment_is_asked_and_no_proxy_obeyed(environment):
 @pytest.mark.parametrize("proxy", ["http://", "gopher://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_one_is_named(environment, proxy):
     environment.setenv("http_proxy", proxy)
-    with pytest.raises(utils.UserError, match="http_proxy is no proxy that can be asked"):
+    with pytest.raises(utils.UserError, match="http_proxy is not a usable proxy"):
         get("http://pictures.example/a.jpg")
 
 

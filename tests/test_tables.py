@@ -161,7 +161,7 @@ def test_what_cannot_be_read_says_why(path, data, says):
 
 def test_a_name_that_promises_an_archive_is_kept_to(tmp_path):
     for name in ("t.csv.gz", "t.zst", "t.bz2"):
-        with pytest.raises(UserError, match="and it is no such archive"):
+        with pytest.raises(UserError, match="but it is not such an archive"):
             read(tmp_path / name, HEADER)
 
 
