@@ -2,8 +2,9 @@
 
 Similar hashes mean that two pictures look alike at low resolution. So do one template with two captions, or two
 beaches. `settle` aligns the small pictures that the hashes were made from, and drops pairs that differ; `inspect` opens
-the files and compares them at a size at which captions are legible. There the structural part of SSIM (Wang et al. 2004, *Image
-Quality Assessment: From Error Visibility to Structural Similarity*) must be high *everywhere* in the part they share.
+the files and compares them at a size at which captions are legible. There the structural part of SSIM (Wang et al.
+2004, *Image Quality Assessment: From Error Visibility to Structural Similarity*) must be high *everywhere* in the part
+they share.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reddit posts → rows of the table, one per picture; for every other post, the kind for which it is left out.
 
 In dumps, listings and tables from any source, numbers may be strings or floats, addresses may contain `&amp;`, and
-fields may be null or missing. A post counts as the first of KINDS that applies. A crosspost has the pictures of the original
-post, with its own time, community and votes.
+fields may be null or missing. A post counts as the first of KINDS that applies. A crosspost has the pictures of the
+original post, with its own time, community and votes.
 """
 
 from __future__ import annotations

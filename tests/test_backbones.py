@@ -78,5 +78,5 @@ def test_timms_networks_bring_their_own_normalisation():
 
 def test_an_unknown_name_of_timm_is_refused():
     pytest.importorskip("timm", reason="timm is not installed")
-    with pytest.raises(UserError, match="timm has no model 'resnet_of_nobody'; alike are"):
+    with pytest.raises(UserError, match="timm has no model 'resnet_of_nobody'; similar names are"):
         load_network("timm:resnet_of_nobody", "none")

@@ -392,7 +392,7 @@ def test_without_groups_and_with_groups_of_one_the_table_is_the_same(sample, tmp
     joined, _ = virality.build_table(path, groups=groups)
     alone, _ = virality.build_table(path)
     pd.testing.assert_frame_equal(joined.drop(columns="group"), alone)
-    with pytest.raises(virality.UserError, match="img_id 3 stands twice"):
+    with pytest.raises(virality.UserError, match="img_id 3 occurs twice"):
         virality.build_table(path, groups=pd.DataFrame({"img_id": [3, 4, 3], "group": [1, 1, 2]}))
 
 
