@@ -4,16 +4,16 @@
 #   bash script.sh                everything on the sample: ten minutes on two cores, no network beyond pip
 #   bash script.sh test [FILE]    set up, then the tests
 #   bash script.sh reddit         everything on the Reddit data, on the GPU if there is one
-#   bash script.sh own FILE...    everything on your own dumps, listings or tables of Reddit's posts (see submissions.py)
+#   bash script.sh own FILE...    everything on your own dumps, listings or tables of Reddit posts (see submissions.py)
 #   bash script.sh own FOLDER     on your own pictures, a folder per community; or on a CSV file of file,score
 #   bash script.sh rank FOLDER    rank pictures with the newest ranker (also archives, lists, addresses; several at once)
 #   bash script.sh doctor         what will work on this machine, and what will not
 #   bash script.sh VERB [sample|reddit|own]
 #
 # Verbs: set-up, sample, submissions, download, copies, data, classifier, compare, siamese, rank, context, report, demo,
-# table, test. In a chain a step is skipped when its output is there and its command and inputs are unchanged; named by
-# its verb it always runs. `own` without a FILE goes on with those that were read; DATA_SET=cats keeps it in data/cats.
-# CHECK_POINT=RUN/best.pt ranks with another ranker; what follows FOLDER are further folders, and rank_images.py's flags.
+# table, test. In a chain, a step is skipped if its output exists and its command and inputs are unchanged; called by its
+# verb, it always runs. `own` without a FILE continues with the files already read; DATA_SET=cats uses data/cats instead.
+# CHECK_POINT=RUN/best.pt selects another ranker; `rank FOLDER` may be followed by more folders and flags of rank_images.py.
 # Extra flags: CLASSIFIER_FLAGS="--epochs 5" SIAMESE_FLAGS="--model_type 2" bash script.sh siamese
 #              DOWNLOAD_FLAGS="--contact you@example.org --archive" bash script.sh reddit
 #              SUBMISSIONS_FLAGS="--subreddits pics" COPIES_FLAGS="--undo groups.csv" bash script.sh own FILE...
