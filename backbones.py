@@ -24,11 +24,11 @@ HEADS = ("avgpool", "classifier", "fc", "head", "heads")  # what torchvision cal
 
 # --- networks and their weights -------------------------------------------------------------------------------------
 def load_network(model_name: str, weights: str, cut: str | None = None) -> nn.Module:
-    """A classification network with its 1000 outputs: torchvision's, or with the name timm:NAME timm's.
+    """A classification network with its 1000 outputs, from torchvision or, with the name timm:NAME, from timm.
 
     `weights` is 'imagenet' (torchvision's default weights), 'none' (He et al. 2015 initialisation) or the path of a
-    state dict (see weights.py). Beyond `cut` (see `trained_part`) the network is replaced, trained anew or cut off: of
-    that part a file may lack all. Raises UserError where the name is unknown or the weights cannot be had.
+    state dict (see weights.py). Beyond `cut` (see `trained_part`) the network is replaced, retrained or removed, so a
+    file need not contain that part. Raises UserError if the name is unknown or the weights are not available.
     """
     if model_name.startswith("timm:"):
         return _from_timm(model_name.removeprefix("timm:"), weights, cut)
@@ -152,7 +152,7 @@ def last_layer(model: nn.Module) -> str:
 
 
 def check_size(model: nn.Module, *sides: int) -> None:
-    """A UserError where the network cannot take pictures of these sides, in pixels."""
+    """Raise UserError if the network does not accept pictures with sides of this many pixels."""
     device = next(model.parameters()).device
     for side in sides:
         try:
@@ -164,25 +164,25 @@ def check_size(model: nn.Module, *sides: int) -> None:
 
 
 def trained_part(model: nn.Module, cut: str) -> str:
-    """The dotted name of what a cut leaves to train: the head ('published'), or its last layer ('last')."""
+    """The dotted name of the part that a cut leaves trainable: the head ('published'), or its last layer ('last')."""
     name = last_layer(model)
     return name.partition(".")[0] if cut == "published" else name
 
 
 def freeze_to(model: nn.Module, cut: str) -> None:
-    """Train only what the cut leaves; `model.frozen_to` remembers it."""
+    """Freeze everything before the cut; `model.frozen_to` records it."""
     model.requires_grad_(False)
     model.get_submodule(trained_part(model, cut)).requires_grad_(True)
     model.frozen_to = cut
 
 
 def backbone(model_name: str, weights: str, cut: str = "published") -> nn.Module:
-    """The network cut at its features: pictures (n, 3, h, w), normalised → features (n, …) of the shapes above."""
+    """The network truncated at its features: pictures (n, 3, h, w), normalised → features (n, …), shaped as above."""
     return cut_off(load_network(model_name, weights, cut), cut)
 
 
 def cut_off(model: nn.Module, cut: str = "published") -> nn.Module:
-    """What a network computes before its trained part, in evaluation mode. The network itself is used up."""
+    """The part of a network before its trained part, in evaluation mode. The network itself must not be used after."""
     if cut == "published" and isinstance(model, AlexNet | VGG):  # their own forward would flatten the map
         return nn.Sequential(model.features, model.avgpool).eval()
     model.set_submodule(trained_part(model, cut), nn.Identity())
@@ -195,7 +195,7 @@ def can_be_cut(model: nn.Module) -> bool:
 
 
 def head_of(model: nn.Module, cut: str) -> nn.Module:
-    """The trained part of a network, as a module that takes what `cut_off` gives; it shares the network's weights."""
+    """The trained part of a network, as a module on the output of `cut_off`; it shares the network's weights."""
     part = model.get_submodule(trained_part(model, cut))
     return nn.Sequential(nn.Flatten(), part) if cut == "published" and isinstance(model, AlexNet | VGG) else part
 
@@ -240,10 +240,10 @@ class Normalised(nn.Module):
 
 
 def feature_map(model: nn.Module, name: str) -> nn.Module:
-    """The part of a classification network that makes its last feature map (n, c, h, w), sharing its weights.
+    """The part of a classification network that computes its last feature map (n, c, h, w), sharing its weights.
 
-    It is what stands before the pooling and the head. Raises UserError, with the network's `name`, where there is none
-    (ViT, whose tokens are no map).
+    This is everything before the pooling and the head. Raises UserError, with the network's `name`, if there is no such
+    map (ViT, whose tokens do not form one).
     """
     if hasattr(model, "forward_features"):
         return TimmMap(model)
@@ -272,13 +272,13 @@ def before_pooling(features: nn.Module) -> nn.Module:
 
 
 def channels_of(features: nn.Module) -> int:
-    """How many channels a network's last feature map has."""
+    """The number of channels of a network's last feature map."""
     return _on_meta(features)(torch.zeros(1, 3, 224, 224, device="meta")).shape[1]
 
 
 def geometry(features: nn.Module, side: int = 224) -> Geometry:
-    """Measured by forward passes on torch's meta device, which computes nothing: a picture is made larger until the map
-    has a cell more. Where it never has (networks of one size), the cells are taken to divide the picture evenly."""
+    """Measured by forward passes on torch's meta device, which computes nothing: a picture is enlarged until the map
+    has one more cell. If it never does (networks of fixed size), the cells are assumed to divide the picture evenly."""
     features = _on_meta(features)
 
     def cells(pixels: int) -> int:

@@ -38,12 +38,12 @@ CANDIDATES = [Precision(amp, channels_last) for amp in (False, True) for channel
 
 
 def usual(device: torch.device) -> Precision:
-    """What is taken where nothing is measured: bf16 where the device is made for it, channels last."""
+    """The default if nothing is measured: bf16 if the device has hardware support for it, channels last."""
     return Precision(fast_in_bf16(device), True)
 
 
 def lay_out(network: nn.Module, precision: Precision) -> nn.Module:
-    """The network with its weights in this layout."""
+    """The network with its weights in this memory layout."""
     return network.to(memory_format=torch.channels_last if precision.channels_last else torch.contiguous_format)
 
 
@@ -59,13 +59,13 @@ def choose(
     deterministic: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Precision:
-    """The fastest of fp32 and bf16, contiguous and channels last, for a piece of work; said in one line.
+    """The fastest of fp32 and bf16, contiguous and channels last, for a workload; reported in one line.
 
-    `what` names the network, the work and the batch. `trial(precision)` sets up that work on a copy of the network, and
-    gives a function that does one step of it. `amp` decides over the precision where it is not None. `kept` is what the
-    run goes on with, whatever is faster here. Nothing is measured for fewer than WORTH steps, with `deterministic`, and
-    on several processes, which have to agree: `otherwise` is taken, or what is usual. What was measured before on this
-    machine is taken as it is.
+    `what` names the network, the work and the batch. `trial(precision)` sets up the work on a copy of the network and
+    returns a function that does one step of it. `amp` fixes the precision unless it is None. `kept` is the setting of a
+    resumed run, which is used whatever is faster here. Nothing is measured for fewer than WORTH steps, with
+    `deterministic`, and on several processes, which have to agree: `otherwise` or the default is used. Earlier
+    measurements on this machine are reused.
     """
     otherwise = otherwise or usual(device)
     otherwise = otherwise if amp is None else otherwise._replace(amp=amp)
@@ -126,7 +126,7 @@ def for_scoring(
 
 
 def fastest(rates: dict[Precision, float]) -> Precision:
-    """The candidate with the highest rate; fp32 where bf16 gains less than 3 %, for it has more digits."""
+    """The candidate with the highest rate; fp32 if bf16 gains less than 3 %, because it is more precise."""
     best = max(rates, key=rates.__getitem__)
     exact = [p for p in rates if not p.amp and rates[p] > 0.97 * rates[best]]
     return max(exact, key=rates.__getitem__, default=best)
@@ -138,7 +138,7 @@ def measure(
     device: torch.device,
     clock: Callable[[], float],
 ) -> dict[Precision, float]:
-    """Steps a second of each candidate, by its best trial; the trials take turns."""
+    """Steps per second of each candidate, by its best trial; the trials alternate."""
     begin, seconds, steps = clock(), {}, {}
     for each in precisions:
         steps[each] = trial(each)
@@ -163,7 +163,7 @@ def seconds_of(step: Callable[[], Any], device: torch.device, clock: Callable[[]
 
 # --- what is remembered ---------------------------------------------------------------------------------------------
 def machine(device: torch.device) -> str:
-    """The processor or device, what it can compute in, how many threads, and the version of torch."""
+    """The CPU or device, its precisions, the number of threads, and the version of torch."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     able = torch.cpu.get_capabilities()
@@ -181,12 +181,12 @@ def processor() -> str:
 
 
 def memory() -> Path:
-    """The file of what was measured on this machine, beside torch's own cache."""
+    """The file of measurements on this machine, next to torch's own cache."""
     return Path(torch.hub.get_dir()).parent / "image-virality" / "precision.json"
 
 
 def remembered(name: str) -> dict[Precision, float]:
-    """The rates measured before under this name; none where the file is not there or not ours."""
+    """The rates measured before under this name; none if the file does not exist or is not ours."""
     try:
         rates = read_json(memory())[name]
         return {Precision(*(word == "1" for word in key)): float(rate) for key, rate in rates.items()}

@@ -37,7 +37,7 @@ SCALE_PACE = 0.05  # the scale's output is multiplied by it: it moves slower tha
 
 @dataclass(frozen=True)
 class Recipe:
-    """The ideas that make a ranker and its training, as values. `dataclasses.replace` changes one of them.
+    """The design choices of a ranker and its training, as values. `dataclasses.replace` changes one of them.
 
     Half sides and the standard deviation of the noise are in units of the picture's half side.
     """
@@ -90,7 +90,7 @@ WHOLE_FROM_NOTHING = {"modern": {"augment": "strong", "image_size": 192}}
 
 
 def named_recipe(recipe: str | Recipe, pretrained: bool = False, model_type: int = 1) -> Recipe:
-    """A recipe by its name, with what suits weights that are `pretrained` or none, and the model type; or itself.
+    """A recipe by name, adapted to `pretrained` or random weights and to the model type; a Recipe is returned as is.
 
     Raises UserError for an unknown name, listing the known ones.
     """
@@ -103,7 +103,7 @@ def named_recipe(recipe: str | Recipe, pretrained: bool = False, model_type: int
 
 
 def recipe_of(state: dict[str, Any]) -> Recipe:
-    """The recipe of a checkpoint; older ones hold its name alone."""
+    """The recipe of a checkpoint; older checkpoints store only its name."""
     values = state.get("recipe")
     if values is None:
         return named_recipe(state["config"]["recipe"])
@@ -155,7 +155,7 @@ class AttentionLocNet(nn.Module):
         self.register_buffer("noise", torch.tensor(recipe.noise))
 
     def set_progress(self, progress: float) -> None:
-        """Shrink the window and calm its noise; `progress` runs from 0 to 1 over the training."""
+        """Shrink the window and reduce its noise; `progress` runs from 0 to 1 during training."""
         left = max(0.0, 1 - progress)
         self.scale.fill_(self.recipe.narrow + (self.recipe.wide - self.recipe.narrow) * left)
         self.noise.fill_(self.recipe.noise * left)
@@ -185,7 +185,7 @@ class AttentionLocNet(nn.Module):
 
 
 class RankNet(nn.Module):
-    """What it is worth: `views` pictures of each image (n, 3, h, w) → score (n,)."""
+    """Scoring: `views` pictures of each image (n, 3, h, w) → score (n,)."""
 
     def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ def from_checkpoint(path: str) -> tuple[SiameseNet, dict[str, Any]]:
 
 
 def untrained(state: dict[str, Any]) -> SiameseNet:
-    """The network of a checkpoint, with weights drawn anew."""
+    """The network of a checkpoint with newly initialised weights."""
     config = {name: state["config"][name] for name in ("model_name", "model_type", "image_size")}
     batch_norm = state["config"]["weights"] == "none"
     return SiameseNet(weights="none", batch_norm=batch_norm, recipe=recipe_of(state), **config)
@@ -327,9 +327,9 @@ def _exactly(layers: Callable, features: Tensor, *words: Any) -> Any:
 
 
 def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:
-    """What the window (n, 3) shows of the pictures (n, 3, h, w), size×size (default h×w), differentiable in both.
+    """The content of the windows (n, 3) on pictures (n, 3, h, w), size×size (default h×w), differentiable in both.
 
-    Beyond the picture's border its edge goes on.
+    Beyond the picture's border, its edge is repeated.
     """
     s, t_x, t_y = window.float().unbind(1)
     zero = torch.zeros_like(s)
@@ -343,7 +343,7 @@ def look(pictures: Tensor, window: Tensor, size: int | None = None) -> Tensor:
 def boxes(window: Tensor, sizes: Tensor) -> Tensor:
     """Windows (n, 3) on pictures of sizes (n, 2: width, height) → boxes (n, 4: x, y, w, h) in pixels, float64.
 
-    A window may reach past its picture; so does its box.
+    A window may extend beyond its picture, and so does its box.
     """
     s, t_x, t_y = window.double().cpu().unbind(1)
     centre = torch.stack([s * t_x + 1, s * t_y + 1], dim=1) / 2 * sizes

@@ -375,7 +375,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the script where the flags of a training make no sense."""
+    """Exit with an error if the flags of a training are inconsistent."""
     if not args.data_path:
         parser.error("--data_path is required")
     if args.label_smoothing is not None and not 0 <= args.label_smoothing < 1:

@@ -80,7 +80,7 @@ def optimiser_and_rate(model: SiameseNet, recipe: Recipe, learning_rate: float, 
 def freeze(
     model: SiameseNet, freeze_ranknet: bool, freeze_locnet: bool, locnet: dict[str, Tensor] | None = None
 ) -> None:
-    """Keep the convolutions of either network as they are: no gradient is computed for them. LocNet's may be given."""
+    """Freeze the convolutions of either network: no gradient is computed for them. LocNet's may be given."""
     if locnet and model.locnet:
         model.locnet.load_state_dict(locnet)
     if freeze_ranknet:

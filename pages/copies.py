@@ -1,4 +1,4 @@
-"""The page of copies: each group of copies of one picture, to look at, to undo what is wrong, and to download again."""
+"""The page of copies: shows each group of copies of one picture, lets you undo wrong ones and download the result."""
 
 from __future__ import annotations
 

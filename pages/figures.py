@@ -1,4 +1,4 @@
-"""Figures on a page: each with a sentence that says what to see in it, and to take along as SVG and CSV."""
+"""Figures on a page: each with a sentence that says what to see in it, and with downloads as SVG and CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results in words: what each measure is called and what it says, its number as people read it, tables of them."""
+"""Results in words: the name and meaning of each measure, readable numbers, and tables of them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def name_of(key: str) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """A number that can be computed with; what JSON calls NaN or Infinity is none, nor is one beyond a float."""
+    """Whether this is a finite number; JSON's NaN and Infinity are not, nor are numbers beyond a float's range."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:
@@ -99,7 +99,7 @@ def is_number(value: Any) -> bool:
 
 
 def value_text(value: Any) -> str:
-    """A number as people read it: whole ones with commas, others to three places or so."""
+    """A number in readable form: integers with thousands separators, others to about three digits."""
     if value is None or value != value:  # NaN
         return "–"
     if not is_number(value):

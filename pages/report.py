@@ -22,11 +22,11 @@ GROUPS = {"test": "Results on the test pictures", "": "Results", "n": "Pictures 
 
 
 def report_page(folder: str | Path) -> Path:
-    """Write report.html into a run's folder, from what lies there: results, figures, metrics, configuration.
+    """Write report.html into a run's folder, from the files there: results, figures, metrics, configuration.
 
-    leaderboard.html, context.json, and groups.csv with the page of the groups (copies.html or groups.html), may also
-    lie one folder up, where a pipeline's runs share them.
-    Whatever is missing is left out; a file that cannot be read is named in the page.
+    leaderboard.html, context.json, and groups.csv with the page of the groups (copies.html or groups.html), may also be
+    one folder up, where the runs of a pipeline share them.
+    Missing files are left out; a file that cannot be read is named on the page.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -2,8 +2,8 @@
 
 python -m pages.summary outputs/sample     reads */results.json, writes summary.csv and each run's report.html
 
-Of a run with --seeds or --folds it reads seeds.json: the mean over the runs ± their standard deviation, and the 95 %
-interval of that mean. A run whose results hold no test figure is named and left out; the others come.
+For a run with --seeds or --folds it reads seeds.json: the mean over the runs ± their standard deviation, and the 95 %
+interval of that mean. A run without a test figure is reported and left out.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def mean_clock(folder: Path) -> float | None:
 
 
 def row_of(folder: Path) -> dict[str, Any]:
-    """What a run's results say, in one row: the test figure with its interval, and what it stands beside: chance, and
-    what the clock alone reaches on the same pairs, the older picture first.
+    """A run's results in one row: the test figure with its interval, and its baselines: chance, and the accuracy of the
+    clock alone on the same pairs (the older picture first).
 
-    Over several seeds or folds: the mean, its interval, the standard deviation. Raises UserError where there is no test
-    figure; another number that is missing is None.
+    For several seeds or folds: the mean, its interval, the standard deviation. Raises UserError if there is no test
+    figure; other missing numbers are None.
     """
     results = read_results(folder)
     test, several = _dict(results.get("test")), _dict(results.get("several"))
@@ -90,7 +90,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The table for a terminal: percentages with their 95 % interval, blanks where a run has no such figure."""
+    """The table for a terminal: percentages with their 95 % interval, blank if a run has no such figure."""
     percent = lambda value: "" if pd.isna(value) else f"{value:.1%}"  # noqa: E731
     whole = lambda value: "" if pd.isna(value) else f"{value:.0f}"  # noqa: E731
     shown = table[["run", "model", "measure"]].fillna("")
@@ -110,7 +110,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def read_rows(runs: list[Path]) -> pd.DataFrame:
-    """A row for each run; one whose results cannot be used is named on standard error."""
+    """One row per run; a run whose results cannot be used is reported on standard error."""
     rows = []
     for run in runs:
         try:

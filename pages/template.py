@@ -1,7 +1,7 @@
-"""What every page shares: its style, its policy, the filling of its template, pictures as data: addresses.
+"""Shared by all pages: style, content security policy, templates, pictures as data: URLs.
 
-A page is one file that needs no network: pictures, styles and scripts are inside. Names of files are shown as they are,
-whatever they hold: they travel as JSON or escaped text, and each page's own policy forbids the browser to run any
+A page is a single file that needs no network: pictures, styles and scripts are inside. File names are shown literally,
+whatever they contain: they are passed as JSON or escaped text, and each page's policy forbids the browser to run any
 script but its own, or to load anything.
 """
 
@@ -41,7 +41,7 @@ def escape(text: Any) -> str:
 
 
 def whole_text(text: Any) -> str:
-    """Text that UTF-8 can hold: bytes of a broken file name, which python keeps as surrogates, become a mark."""
+    """Text that can be encoded in UTF-8: invalid bytes of a file name, which Python keeps as surrogates, are marked."""
     return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
 
 

@@ -36,7 +36,7 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
 
 
 def train_without(idea: str, output: str | Path, **settings: Any) -> dict[str, Any]:
-    """A training that leaves out one idea, or what such a run has left; its figures on the test pictures.
+    """Train without one idea, or read the results of such a run; returns its figures on the test pictures.
 
     `settings` are train_siamese.train's.
     """
@@ -51,7 +51,7 @@ def train_without(idea: str, output: str | Path, **settings: Any) -> dict[str, A
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds, an idea a row."""
+    """Mean ± standard deviation over the seeds, one row per idea."""
     seeds = table.groupby("left out", sort=False)
     columns = table.dropna(axis=1, how="all").columns.drop(["left out", "seed"])
     shown = pd.DataFrame({"n": seeds.size()})

@@ -53,7 +53,7 @@ HEADS = tuple(SETTINGS)
 
 
 def make_head(head: str, setting: float, features: int, pictures: int, seed: int = 0) -> Any:
-    """An unfitted scikit-learn pipeline: standardise, of trees take the principal components, classify."""
+    """An unfitted scikit-learn pipeline: standardisation, principal components (for trees), classifier."""
     if head == "logistic":
         steps = [LogisticRegression(C=setting, max_iter=2000, random_state=seed)]
     elif head == "svm":
@@ -184,7 +184,7 @@ def features_of(
     amp: bool | None,
     device: torch.device,
 ) -> np.ndarray:
-    """Features (n, d) of the pictures, kept under processed/."""
+    """Features (n, d) of the pictures, cached under processed/."""
     model = load_network(model_name, weights, cut).to(device)
     check_size(model, transforms.stored_side(image_size))
     found = feature_extractor.load_features(

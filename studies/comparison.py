@@ -39,13 +39,13 @@ def row_of(model_name: str, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def pareto_front(table: pd.DataFrame, best_high: tuple[str, ...] = ("accuracy", "inference_images_per_second")) -> list:
-    """For each row whether no other is at least as good in all of these columns and better in one."""
+    """Whether each row is Pareto optimal: no other is at least as good in all of these columns and better in one."""
     values = table[list(best_high)].to_numpy(float)
     return [bool(not np.any((values >= row).all(axis=1) & (values > row).any(axis=1))) for row in values]
 
 
 def choose(table: pd.DataFrame) -> tuple[str, str]:
-    """The network to carry on with, and why: of those within the best one's interval the fastest to train."""
+    """The network to continue with, and why: the fastest to train among those within the best one's interval."""
     best = table.loc[table["accuracy"].idxmax()]
     as_good = table[table["accuracy"] >= best["accuracy_low"]]
     chosen = as_good.loc[as_good["train_images_per_second"].idxmax()]
@@ -58,7 +58,7 @@ def choose(table: pd.DataFrame) -> tuple[str, str]:
 
 
 def choice_of(table: pd.DataFrame) -> dict[str, Any]:
-    """What choice.json holds: the network chosen, the one among those that the ranker can carry, why, and the front."""
+    """The content of choice.json: the network chosen, the best one usable in the ranker, why, and the Pareto front."""
     model_name, reason = choose(table)
     carried = table[table["model"].isin(RANKERS)]
     return {
@@ -88,7 +88,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def compare(networks: list[str], save_dir: str | Path, **settings: Any) -> pd.DataFrame:
-    """The networks beside each other: a run each in save_dir/<network>, or what such a run has left; a table
+    """Compare the networks: one run each in save_dir/<network>, or the results of such a run; writes a table
     (comparison.csv), a chart (comparison.png) and the choice (choice.json). `settings` are train_classifier.train's."""
     folder = Path(save_dir)
     rows = []

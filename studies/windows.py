@@ -77,11 +77,11 @@ def cover(pictures: Tensor, where: np.ndarray) -> Tensor:
 
 
 def deletion(judge: Ranker, windows: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """How much the judge's scores change when windows (n, 4, in shares) are covered, or others of their size.
+    """How much the judge's scores change when windows (n, 4, in shares) are covered, or others of the same size.
 
-    In standard deviations of the scores, means over the pictures: `window`, `random` and `centre` of the change either
-    way; `over_random` and `over_centre` their ratios, `less_random` and `less_centre` the paired differences. The same
-    under `lowered`, of how far the score falls, over the half of the pictures that score highest.
+    In standard deviations of the scores, averaged over the pictures: `window`, `random` and `centre` are the absolute
+    changes; `over_random` and `over_centre` their ratios, `less_random` and `less_centre` the paired differences.
+    `lowered` has the same for the decrease of the score, over the half of the pictures that score highest.
     """
     rng, before = np.random.default_rng(seed), judge.scores(judge.pictures)
     size, n = windows[:, 2:], len(windows)
@@ -148,7 +148,7 @@ def last_map(model: SiameseNet) -> nn.Module:
 
 
 def activation_points(ranker: Ranker, by_place: bool) -> np.ndarray:
-    """The highest place (n, 2: x, y in shares of the picture) of the activation maps."""
+    """The maximum (n, 2: x, y in shares of the picture) of the activation maps."""
     values = activation_map(ranker, by_place)
     cells = geometry(before_pooling(ranker.model.ranknet.extractor[0]))
     rows, columns = np.unravel_index(values.reshape(len(values), -1).argmax(1), values.shape[1:])
@@ -179,9 +179,9 @@ def on_box(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def pointing(points: dict[str, np.ndarray], truth: np.ndarray, seed: int = 0) -> dict[str, dict[str, Figures]]:
-    """Of points (n, 2) by name, the first the windows' centres, the share on the boxes (n, 4), NaN where there is none.
+    """The share of named points (n, 2), the windows' centres first, on the boxes (n, 4; NaN without a box).
 
-    `share` of each, and `window_less`: by how much the window's is above the others', over the same pictures.
+    `share` of each, and `window_less`: the window's share minus each other one, over the same pictures.
     """
     there = np.isfinite(truth).all(axis=1)
     hits = {name: on_box(each[there], truth[there]) for name, each in points.items()}
@@ -211,7 +211,7 @@ def split_of_run(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_run(check_point: str, data_path: str, num_images: int, device: torch.device, num_workers: int) -> Run:
-    """A checkpoint with its test pictures, or as many of them, drawn by chance."""
+    """A checkpoint with its test pictures, or a random sample of `num_images` of them."""
     model, state = from_checkpoint(check_point)
     options = {"image_size": state["config"]["image_size"], "num_workers": num_workers}
     data = load_ranking(data_path, **split_of_run(state), **options)
@@ -225,7 +225,7 @@ def load_run(check_point: str, data_path: str, num_images: int, device: torch.de
 
 
 def untrained(run: Run) -> Ranker:
-    """The same network with weights drawn anew, its window as small."""
+    """The same network with newly initialised weights, and a window of the same size."""
     seed_everything(0)
     model = siamese_net.untrained(run.state)
     model.set_progress(1.0)
@@ -332,7 +332,7 @@ def draw(output: Path, runs: list[dict[str, Any]], first: Run, points: dict[str,
 
 # --- the command ----------------------------------------------------------------------------------------------------
 def load_judge(type_0: str, runs: list[Run], *options: Any) -> Run:
-    """The ranker of whole pictures. Raises UserError where it is none, or no run has its split."""
+    """The ranker of whole pictures. Raises UserError if it is not one, or no run has the same split."""
     judge = load_run(type_0, *options)
     if judge.ranker.model.model_type != 0:
         raise UserError(

@@ -25,10 +25,10 @@ from visualisation.drawing import (
 def interval_chart(
     table: pd.DataFrame, baseline: float | None = None, xlabel: str = "", title: str = "", baseline_name: str = "chance"
 ) -> Figure:
-    """A dot for each row, the first on top, a line over its interval, its value and n beside it.
+    """A dot for each row, the first on top, with a line for its interval, its value and n.
 
-    `table`: name, value, low and high (NaN where there is no interval), and optionally n, and published (bool: figures
-    of others are hollow). `baseline`, a value of its own, is a dashed line over all rows.
+    `table`: name, value, low and high (NaN if there is no interval), and optionally n, and published (bool: figures of
+    others are hollow). `baseline` is drawn as a dashed line across all rows.
     """
     values, low, high = (as_floats(table[column]) for column in ("value", "low", "high"))
     n = len(table)
@@ -60,10 +60,10 @@ def interval_chart(
 
 
 def reliability_diagram(bins: pd.DataFrame, title: str = "", note: str = "") -> Figure:
-    """How often the model is right, against how sure it says that it is; on the diagonal it means what it says.
+    """Reliability diagram: accuracy against confidence; a calibrated model lies on the diagonal.
 
-    `bins`: confidence (mean, 0.5 to 1), accuracy (0 to 1), n (pairs); below, how many pairs are in each bin. `note` is
-    written into the corner.
+    `bins`: confidence (mean, 0.5 to 1), accuracy (0 to 1), n (pairs); the panel below shows the pairs per bin. `note`
+    is written into the corner.
     """
     confidence, accuracy, n = (as_floats(bins[column]) for column in ("confidence", "accuracy", "n"))
     figure = new_figure(4.8, 4.4, title)
@@ -87,9 +87,9 @@ def reliability_diagram(bins: pd.DataFrame, title: str = "", note: str = "") -> 
 
 
 def coverage_curve(coverage: pd.DataFrame, title: str = "") -> Figure:
-    """How often the model is right on the pairs that it is surest of, from few of them to all.
+    """Accuracy on the most confident pairs, from few of them to all.
 
-    `coverage`: share of the pairs kept, the surest first (0 to 1), and the accuracy on them (0 to 1).
+    `coverage`: share of the pairs kept, the most confident first (0 to 1), and the accuracy on them (0 to 1).
     """
     table = coverage.sort_values("share")
     share, accuracy = as_floats(table["share"]), as_floats(table["accuracy"])

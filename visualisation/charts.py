@@ -51,8 +51,8 @@ SPLIT_COLOURS = {"train": BLUE, "val": VERMILLION, "test": GREEN, "": BLUE}
 def learning_curves(metrics: pd.DataFrame, title: str = "", best_epoch: int | None = None) -> Figure:
     """One panel for each quantity over the epochs; `train_x` and `val_x` share the panel of x.
 
-    `metrics` has a column `epoch` and numeric columns; NaN is left out, and so is a column with no number at all.
-    `best_epoch`, where given, is marked in every panel.
+    `metrics` has a column `epoch` and numeric columns; NaN values and columns without any number are left out.
+    `best_epoch`, if given, is marked in every panel.
     """
     table = metrics.sort_values("epoch")
     panels: dict[str, list[tuple[str, np.ndarray]]] = {}
@@ -113,7 +113,7 @@ def _label_ends(axes: Axes, epochs: np.ndarray, lines: list[tuple[str, np.ndarra
 
 
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> Figure:
-    """Counts and the share of each row in per cent. `matrix` (n, n): a row a true class, a column a predicted one."""
+    """Counts and row percentages. `matrix` (n, n): rows are true classes, columns predicted ones."""
     matrix = np.asarray(matrix)
     n = len(class_names)
     if matrix.shape != (n, n):
@@ -144,7 +144,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str 
 
 
 def virality_distribution(v_scores: Sequence[float]) -> Figure:
-    """How the virality scores of a set of images spread, with their median and mean."""
+    """Histogram of the virality scores of a set of images, with their median and mean."""
     values = np.asarray(v_scores, float).ravel()
     values = values[np.isfinite(values)]
     figure = new_figure(5.6, 3.2)
@@ -174,7 +174,7 @@ def virality_distribution(v_scores: Sequence[float]) -> Figure:
 
 
 def submissions_per_image(counts: Sequence[int]) -> Figure:
-    """How many images were submitted how often, both axes logarithmic. `counts`: submissions of each image, from 1."""
+    """Histogram of submissions per image, both axes logarithmic. `counts`: submissions of each image, from 1."""
     counts = np.asarray(counts, int)
     counts = counts[counts > 0]
     figure = new_figure(5.0, 3.4)
@@ -267,10 +267,10 @@ CONTEXT_STYLES = {"found": (BLUE, "o", BLUE), "published": (VERMILLION, "D", "wh
 
 
 def context_chart(table: pd.DataFrame, ceiling: float | None = None) -> Figure:
-    """Shares of pairs ordered rightly, a panel a set of pairs: methods as dots with intervals, published ones hollow.
+    """Shares of pairs ranked correctly, one panel per set of pairs: dots with intervals, published figures hollow.
 
-    `table` has method, title (of the set), value, low, high (shares, 0 to 1; no interval where NaN) and kind (found,
-    published, or label for what is part of the label). `ceiling`, what a perfect ranker reaches at most on all pairs,
+    `table` has method, title (of the set), value, low, high (shares, 0 to 1; NaN: no interval) and kind (found,
+    published, or label for what is part of the label). `ceiling`, the most that a perfect ranker reaches on all pairs,
     is marked in the panel of that title.
     """
     titles, methods = list(table["title"].unique()), list(table["method"].unique())

@@ -42,10 +42,10 @@ class _Bubble(NamedTuple):
 
 
 def comparison_chart(table: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy against speed, a bubble a model, its area the number of parameters; the Pareto front is joined.
+    """Accuracy against speed: bubbles with area proportional to the parameters; a line joins the Pareto front.
 
     `table`: model, accuracy, accuracy_low, accuracy_high (0 to 1), parameters, inference_images_per_second,
-    train_images_per_second, pareto (bool); a panel for each of the two speeds that is known.
+    train_images_per_second, pareto (bool); one panel for each of the two speeds that is known.
     """
     known = [key for key in SPEEDS if key in table and (as_floats(table[key]) > 0).any()]
     figure = new_figure(4.9 * max(1, len(known)), 3.9, title)

@@ -28,7 +28,7 @@ TITLE, TEXT, LABEL, SMALL = 11, 9, 8, 7.5  # points
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that a notebook shows by itself, without pyplot, and that keeps the numbers which it shows."""
+    """A figure that notebooks display without pyplot, and that keeps the data it shows."""
 
     data: pd.DataFrame | None = None  # a row for each point, bar or picture
 
@@ -37,14 +37,14 @@ class Figure(matplotlib.figure.Figure):
 
 
 def as_bytes(figure: matplotlib.figure.Figure, kind: str) -> bytes:
-    """What a file of this format (png, svg, pdf) would hold."""
+    """The content of a file in this format (png, svg, pdf)."""
     with io.BytesIO() as file:
         write_figure(figure, file, kind)
         return file.getvalue()
 
 
 def save(figure: matplotlib.figure.Figure, path: str | Path) -> Path:
-    """Write `figure` whole, in the format of the suffix (.png, .svg, .pdf), at 150 dots an inch."""
+    """Write `figure` atomically, in the format of the suffix (.png, .svg, .pdf), at 150 dots per inch."""
     path = Path(path)
     with written_whole(path) as beside:
         write_figure(figure, beside, path.suffix.lstrip(".").lower() or "png")
@@ -52,7 +52,7 @@ def save(figure: matplotlib.figure.Figure, path: str | Path) -> Path:
 
 
 def save_with_data(figure: Figure, path: str | Path) -> Path:
-    """Write `figure` as `save` does, and beside it, by the same name, an SVG and the numbers that it shows as CSV."""
+    """Write `figure` like `save` and, next to it with the same name, an SVG and its data as CSV."""
     path = save(figure, path)
     save(figure, path.with_suffix(".svg"))
     if figure.data is not None:
@@ -71,7 +71,7 @@ def write_figure(figure: matplotlib.figure.Figure, file: Path | io.BytesIO, kind
 
 # --- charts: what they share ----------------------------------------------------------------------------------------
 def new_figure(width: float, height: float, title: str = "") -> Figure:
-    """An empty figure of so many inches, plus the title's, laid out by matplotlib."""
+    """An empty figure of this size in inches, plus room for the title, laid out by matplotlib."""
     figure = Figure(figsize=(width, height + (0.3 if title else 0)), layout="constrained")
     if title:
         figure.suptitle("\n".join(wrap(title, int(width * 11), 2)), fontsize=TITLE, parse_math=False)
@@ -121,14 +121,14 @@ def format_number(value: float, kind: str = ".2f") -> str:
 
 
 def as_floats(column: pd.Series) -> np.ndarray:
-    """A column as floats; what is not a finite number is NaN."""
+    """A column as floats; anything that is not a finite number becomes NaN."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 # --- text from files ------------------------------------------------------------------------------------------------
 def plain(text: str) -> str:
-    """Text from a file name, fit to be drawn: control characters and broken encodings become a mark."""
+    """Text from a file name, made drawable: control characters and invalid encodings are replaced by a mark."""
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "\ufffd" for letter in str(text))
 
 
@@ -138,7 +138,7 @@ def _width(text: str) -> int:
 
 
 def shorten(text: str, columns: int) -> str:
-    """At most so many columns: the middle of a longer text gives way, as names often differ at their ends."""
+    """Shorten a text to at most so many columns by removing its middle, since names often differ at their ends."""
     text = plain(text)
     if _width(text) <= columns:
         return text
@@ -152,7 +152,7 @@ def shorten(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int, lines: int) -> list[str]:
-    """Lines of at most so many columns, broken at a space where there is one near; at most `lines` of them."""
+    """Wrap a text into at most `lines` lines of at most so many columns, at a space if there is one nearby."""
     columns = max(4, columns)
     text = shorten(text, columns * lines - (lines - 1) * min(6, columns // 3))
     wrapped = []

@@ -50,7 +50,7 @@ def ranked_strip(
     captions: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Pictures in rows from the least to the most viral by `scores`, the score below each.
+    """Pictures in rows from the least to the most viral by `scores`, with the score below each.
 
     `windows`: (n, 4), x, y, w, h in pixels of that picture; what lies outside the picture is not drawn.
     """
@@ -79,7 +79,7 @@ def windows_on_pictures(
 ) -> Figure:
     """A grid of pictures with the model's windows (n, 4) and, dashed, the true boxes (n, 4): x, y, w, h in pixels.
 
-    `points`: up to four names of places (n, 2: x, y in pixels), which are marked.
+    `points`: up to four named sets of points (n, 2: x, y in pixels) to mark.
     """
     frames, boxes = _boxes(windows, len(pictures)), _boxes(truth, len(pictures))
     legend = [Line2D([], [], label="the model's window", **WINDOW)]
@@ -102,9 +102,9 @@ def windows_on_pictures(
 
 
 def windows_over_epochs(pictures: Pictures, epochs: Sequence[int], history: np.ndarray, title: str = "") -> Figure:
-    """How the windows moved: a row a picture, a column an epoch, at most eight, the first and the last among them.
+    """How the windows moved: one row per picture, one column per epoch (at most eight, including the first and last).
 
-    `history`: (epochs, pictures, 4), x, y, w, h in pixels. The thin line is the way of the window's centre so far.
+    `history`: (epochs, pictures, 4), x, y, w, h in pixels. The thin line is the path of the window's centre so far.
     """
     history = np.asarray(history, float).reshape(len(epochs), len(pictures), 4)
     centres = history[:, :, :2] + history[:, :, 2:] / 2
@@ -135,7 +135,7 @@ def pairs(
 ) -> Figure:
     """Pairs of pictures with both scores, and whether the model was right.
 
-    `targets`: 1 where the first is more viral, 0 where the second is, 0.5 for a tie.
+    `targets`: 1 if the first is more viral, 0 if the second is, 0.5 for a tie.
     """
     subtitle = "below: the model's scores, its choice in bold; framed: the picture that spread further"
     both = [picture for couple in zip(pictures_1, pictures_2, strict=True) for picture in couple]
