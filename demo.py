@@ -88,7 +88,7 @@ def rank_files(
     max_pixels: int = MAX_PIXELS,
     temperature: float | None = None,
 ) -> tuple[str, str]:
-    """The leaderboard of the pictures as HTML, empty where there is none; what could not be read, and why.
+    """The leaderboard of the pictures as HTML, empty if there is none; the unreadable files and the reasons.
 
     `side` is that of the pictures which the model takes, `against` the scores for the percentile, lowest first. With
     the model's `temperature`, a comparison of two pictures says how sure it is.
@@ -129,8 +129,8 @@ def folder_of(check_point: str) -> Path:
 
 def held_out(check_point: str, data_path: str) -> pd.DataFrame:
     """The run's test_scores.csv, less the pictures that are not there, with community, time and day of each picture's
-    first post where the data set has posts with times. `time` is in any unit; `day` is in days, NaN where that unit is
-    not known. Raises UserError where there is no pair, or the data set is another: its training pictures may be this
+    first post where the data set has posts with times. `time` is in any unit; `day` is in days, NaN if that unit is
+    not known. Raises UserError if there is no pair, or the data set is another: its training pictures may be this
     one's test pictures."""
     scores = folder_of(check_point) / "test_scores.csv"
     table = read_csv(scores, ["img_id", "v_score", "score"])
@@ -150,7 +150,7 @@ def held_out(check_point: str, data_path: str) -> pd.DataFrame:
 
 
 def draw_pairs(table: pd.DataFrame, pair_mode: str, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Pairs of rows of different virality in random order, on random sides, no row in two of them. Empty where there is
+    """Pairs of rows of different virality in random order, on random sides, no row in two of them. Empty if there is
     no pair: in mode controlled (as data_set.controlled_pairs draws them) or where all virality is equal."""
     v_score = table["v_score"].to_numpy(np.float64)
     if pair_mode == "controlled":
@@ -176,7 +176,7 @@ def chosen_mode(table: pd.DataFrame, pair_mode: str | None) -> str:
 
 
 def origin(table: pd.DataFrame, pair: tuple[int, int]) -> str:
-    """Where and when the two pictures were first posted, as text; empty where it is not known."""
+    """Where and when the two pictures were first posted, as text; empty if it is not known."""
     if "community" not in table or table["community"].iloc[list(pair)].isna().any():
         return ""
     (a, b), days = table["community"].iloc[list(pair)], table["day"].iloc[list(pair)].diff().abs().iloc[1]

@@ -117,7 +117,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 def _peak_elsewhere() -> float:
-    """MiB at the peak of this process; NaN where the system does not tell (Windows)."""
+    """MiB at the peak of this process; NaN if the system does not tell (Windows)."""
     try:
         import resource
     except ImportError:

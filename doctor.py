@@ -176,7 +176,7 @@ def device_found(about: dict, nvidia: bool) -> Found:
 
 
 def host_found(url: str) -> str:
-    """'' where a host answers, whatever; else why it does not. Proxies are the environment's."""
+    """'' if a host answers, whatever; else why it does not. Proxies are the environment's."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "image-virality/1.0 (research)"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS):
@@ -239,7 +239,7 @@ def optional_found() -> dict[str, Found]:
 
 # --- what follows from it -------------------------------------------------------------------------------------------
 def verdicts(found: dict[str, Found], rankers: list[Path]) -> list[tuple[str, str]]:
-    """(what one may want to do, '' where it will work, else why not and what to do)."""
+    """(what one may want to do, '' if it will work, else why not and what to do)."""
     good = lambda name: name not in found or found[name].good  # noqa: E731
     pipeline = [found[name].says for name in ("python", "environment", "disk") if not good(name)]
     if not good("packages") and not good("pip"):

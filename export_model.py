@@ -159,7 +159,7 @@ def _figures(results: dict[str, Any]) -> list[str]:
 
 
 def _row(name: str, test: dict[str, Any], key: str) -> str:
-    """A row of the table of figures; empty where the run has no such figure."""
+    """A row of the table of figures; empty if the run has no such figure."""
     if key not in test:
         return ""
     low, high = test.get(f"{key}_low"), test.get(f"{key}_high")

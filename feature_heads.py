@@ -155,7 +155,7 @@ def state_of(head: nn.Sequential, chosen: dict[str, Any], about: dict[str, Any])
 def head_from_checkpoint(path: str | Path, kind: str, file: FeatureFile) -> tuple[nn.Module, dict[str, Any]]:
     """The head of a checkpoint of this `kind`, ready to use, and all that the checkpoint holds.
 
-    Raises UserError where the features of `file` are not of the width, or of the network, that it was trained on.
+    Raises UserError if the features of `file` are not of the width, or of the network, that it was trained on.
     """
     state = load_checkpoint(path, kind)
     shape = state["head"]

@@ -46,7 +46,7 @@ COLUMNS = ["path", "score", "percentile", "x", "y", "w", "h", "p_above_median"] 
 
 
 def run(train: Callable[..., dict[str, Any]], seeds: list[int] | None, settings: dict[str, Any]) -> None:
-    """`train_ranker` or `train_classifier` with those of a script's settings that it takes; a run a seed and fold."""
+    """Call `train_ranker` or `train_classifier` with the settings that it takes; one run per seed and fold."""
     own = {name: settings[name] for name in inspect.signature(train).parameters}
     print_configuration(argparse.Namespace(**own, seeds=seeds), "heads on features")
     with training.run_alone(own["save_dir"]):
@@ -70,7 +70,7 @@ def train_ranker(
     check_point: str | None = None,
     left_out: str | None = None,
 ) -> dict[str, Any]:
-    """Which of two pictures is more viral, by their features. Returns what results.json holds; see train_siamese."""
+    """Train a ranker on features. Returns the content of results.json; see train_siamese."""
     config = locals() | {"data_path": str(data_path), "features": str(features), "save_dir": str(save_dir)}
     folder = Path(save_dir)
     if check_point == "last" and (results := training.finished_results(folder, config)):
@@ -131,7 +131,7 @@ def train_classifier(
     check_point: str | None = None,
     left_out: str | None = None,
 ) -> dict[str, Any]:
-    """Which subreddit is a picture from, by its features. Returns what results.json holds; see train_classifier."""
+    """Train a classifier on features. Returns the content of results.json; see train_classifier."""
     label_smoothing = label_smoothing or 0.0
     config = locals() | {"data_path": str(data_path), "features": str(features), "save_dir": str(save_dir)}
     folder = Path(save_dir)
@@ -220,7 +220,7 @@ def list_left_out(inputs: FeaturesOfImages, left_out: str | None) -> None:
 
 # --- use ------------------------------------------------------------------------------------------------------------
 def rank_features(features: str | Path, check_point: str | Path, output: str | Path, format: str = "csv") -> None:
-    """The table of rank_images.py, of features of pictures that the ranker may never have seen."""
+    """Write the table of rank_images.py for features of pictures that the ranker may never have seen."""
     check_outputs({"--output": output}, [features, check_point])
     file = feature_files.read_feature_file(features)
     head, state = feature_heads.head_from_checkpoint(check_point, RANKER, file)

@@ -123,7 +123,7 @@ def rows_of(batch: list[Decoded], score: Tensor, window: Tensor | None) -> list[
 
 # --- the table ------------------------------------------------------------------------------------------------------
 class Ranks(NamedTuple):
-    """The rows of a journal in the order of their scores, read when they are needed."""
+    """The rows of a journal, sorted by score and read on demand."""
 
     journal: Path
     offsets: np.ndarray  # (n,) of the rows, the most viral first
@@ -146,7 +146,7 @@ class Ranks(NamedTuple):
 
 
 def in_order(journal: Path, offsets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The places of the rows, the most viral first, equals in the order of their paths."""
+    """The indices of the rows, the most viral first, ties in the order of their paths."""
     order = np.argsort(-scores, kind="stable")
     bounds = [0, *(np.flatnonzero(np.diff(scores[order])) + 1).tolist(), len(order)]
     with open_lines(journal) as line:
@@ -233,7 +233,7 @@ def write_page(
 
 
 def print_ends(ranks: Ranks, against: str) -> None:
-    """The top and bottom few, with what their percentile means."""
+    """Print the top and bottom few, with the meaning of their percentile."""
     rows, few = ends(ranks, 3), min(3, len(ranks.scores))
     for name, part in (("most viral", rows[:few]), ("least viral", rows[-few:])):
         print(f"{name} (more viral than … of 100 {against}):")
@@ -350,7 +350,7 @@ def main() -> None:
 
 
 def print_faults(unreadable: Path, count: int) -> None:
-    """How many there are, and the first few."""
+    """Print how many there are, and the first few."""
     if not count:
         return
     what = "1 picture" if count == 1 else f"{count} pictures"

@@ -213,7 +213,7 @@ class Gathered:
         self.waiting, self.written = [], self.written + len(keys)
 
     def superseded(self) -> np.ndarray:
-        """Of each post read, whether another retrieval of it counts: a map of a file of a byte a post."""
+        """Whether another retrieval of each post counts: a memory map of a file with one byte per post."""
         self._flush()
         lost = np.memmap(self.lost, np.bool_, "w+", shape=max(1, self.total))
         for part in range(_PARTS):
@@ -259,7 +259,7 @@ def _without(rows: bytes, gone: np.ndarray) -> bytes:
 
 
 def read_salt(folder: Path) -> bytes:
-    """The secret with which authors' names are hashed, made at first: 32 bytes that only the file's owner may read."""
+    """The secret salt of the authors' hashes, created on first use: 32 bytes that only the file's owner may read."""
     path = folder / ".author_salt"
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -277,7 +277,7 @@ def read_salt(folder: Path) -> bytes:
 
 # --- the command ----------------------------------------------------------------------------------------------------
 def gather(files: Sequence[Path], asked: Asked, folder: Path) -> dict[str, Any]:
-    """Read the files and write the table into `folder`. Returns what became of every line and post."""
+    """Read the files and write the table into `folder`. Returns the outcome for every line and post."""
     gathered, malformed, damaged, lines = Gathered(folder), [], [], Counter()
     with ThreadPoolExecutor(WORKERS) as pool, tqdm(unit=" lines", unit_scale=True, disable=None) as progress:
         for path in files:
@@ -315,7 +315,7 @@ def gather(files: Sequence[Path], asked: Asked, folder: Path) -> dict[str, Any]:
 
 
 def summary(about: dict[str, Any]) -> str:
-    """What became of every line and post, one kind a line."""
+    """The outcome for every line and post, one kind per line."""
     lines, left_out = about["lines"], about["left_out"]
     text = [
         f"{lines['read']} lines: {lines['malformed']} malformed, {lines['blank']} blank; {about['posts']} posts:",

@@ -28,7 +28,7 @@ _CHUNK = 65_536  # rows of Parquet that wait as Python's objects
 def named(output: str | Path | None, format: str | None, default: str) -> tuple[Path, str]:
     """The file to write, and its format: what `format` says, else the suffix of `output`, else CSV.
 
-    Raises UserError where the two contradict each other, or Parquet cannot be written here.
+    Raises UserError if the two contradict each other, or Parquet cannot be written here.
     """
     by_suffix = Path(output).suffix.lower().removeprefix(".") if output else ""
     if format and by_suffix in FORMATS and by_suffix != format:

@@ -71,7 +71,7 @@ def recipe_of(model_name: str, weights: str, freeze_features: str | None) -> dic
 def build(
     model_name: str, classes: int, weights: str, freeze_features: str | None, image_size: int, device: torch.device
 ) -> nn.Module:
-    """The network on its device. Raises UserError where it cannot take pictures of this size."""
+    """The network on its device. Raises UserError if it cannot take pictures of this size."""
     model = lay_out(
         cnn_classifier(model_name, classes, weights, freeze_features)[0].to(device), layout(model_name, device)
     )

@@ -54,7 +54,7 @@ def load_ranking(
 ) -> RankingData:
     """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
 
-    Raises UserError where a split holds no pair. In pair mode file a data set may have no virality scores: how far each
+    Raises UserError if a split holds no pair. In pair mode file a data set may have no virality scores: how far each
     picture was preferred in its pairs stands for them.
     """
     if image_size < 64:
@@ -175,7 +175,7 @@ def controlled_in_splits(
     rows: dict[str, np.ndarray],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Each split's controlled pairs (m, 2) as positions in its rows. Raises UserError where there are no posts with
+    """Each split's controlled pairs (m, 2) as positions in its rows. Raises UserError if there are no posts with
     times, or a split has no such pair."""
     posts = timeline.read_posts(data_path, table)
     if posts is None:
@@ -221,7 +221,7 @@ def load_classification(
 ) -> ClassificationData:
     """The pictures of a data set that can be used, split; the others are listed in the file `left_out`.
 
-    Raises UserError where a split has too few classes.
+    Raises UserError if a split has too few classes.
     With a number as `balance_data` the training split keeps that many pictures of each class.
     """
     table = read_classification(data_path)

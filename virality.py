@@ -178,9 +178,9 @@ def virality_scores(
 ) -> pd.DataFrame:
     """V of each image, from submissions with image_id, subreddit, a_score, score and comments, in the file's order.
 
-    Returns TABLE_COLUMNS less img_link, a row an image, lowest V first. Without a column img_id, img_id k is the k-th
-    distinct image_id, from 1, in order of first appearance. `keep` names the img_ids to keep (default: all); m̄ is the
-    mean over those. `subreddits` are those that count; None: all.
+    Returns TABLE_COLUMNS without img_link, one row per image, lowest V first. Without a column img_id, img_id k is the
+    k-th distinct image_id, from 1, in order of first appearance. `keep` names the img_ids to keep (default: all); m̄ is
+    the mean over those. `subreddits` are those that count; None: all.
     """
     given = "img_id" in submissions
     img_ids = submissions["img_id"].to_numpy() if given else pd.factorize(submissions["image_id"])[0] + 1

@@ -33,7 +33,7 @@ ASSUMPTIONS = {
 
 
 def label_noise(posts: pd.DataFrame, seed: int = 0) -> dict[str, Share]:
-    """split_half_agreement and the two ceilings of ASSUMPTIONS (shares of pairs, 0 to 1; n images), or nothing where
+    """split_half_agreement and the two ceilings of ASSUMPTIONS (shares of pairs, 0 to 1; n images), or nothing if
     fewer than FEWEST images have two submissions. `posts` are submissions that count: img_id and a_score."""
     image = np.unique(posts["img_id"], return_inverse=True)[1]
     a_score = posts["a_score"].to_numpy(np.float64)
@@ -67,7 +67,7 @@ def agreement(image: np.ndarray, a_score: np.ndarray, first: np.ndarray) -> Shar
 
 
 def ceiling_of(agreed: float) -> float:
-    """The share of pairs that the best ranker has right, from the halves' agreement (assumptions 2 and 3)."""
+    """The share of pairs that the best ranker ranks correctly, from the halves' agreement (assumptions 2 and 3)."""
     rho = max(0.0, np.sin(np.pi * (agreed - 0.5)))
     return 0.5 + np.arcsin(np.sqrt(2 * rho / (1 + rho))) / np.pi
 

@@ -45,10 +45,10 @@ class PairSet(NamedTuple):
 
 
 def rank_and_count(images: pd.DataFrame, method: str, pair_set: PairSet, seed: int = 0) -> Share | None:
-    """The share of the set's pairs that a method of METHODS has right, with its interval.
+    """The share of the set's pairs that a method of METHODS ranks correctly, with its interval.
 
-    `images` has a row an image: time, community, submissions, cell, unit (what stays in one fold) and, where known,
-    hour, title and picture (a ranker's score, NaN for an image that has none). None where the method tells the images
+    `images` has one row per image: time, community, submissions, cell, unit (what stays in one fold) and, where known,
+    hour, title and picture (a ranker's score, NaN for an image that has none). None if the method tells the images
     of no pair apart.
     """
     v_score, fold = pair_set.v_score, np.zeros(len(images), np.int64)

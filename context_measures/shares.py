@@ -33,8 +33,8 @@ class Counts(NamedTuple):
 
 
 def pair_share(scores: np.ndarray, v_score: np.ndarray, pairs: np.ndarray, ordered: bool = False) -> Share:
-    """The share of `pairs` (m, 2: positions of images) that the scores order as V does; equal V makes no pair. Pairs
-    that are `ordered` have the more viral image first, whatever V says."""
+    """The share of `pairs` (m, 2: positions of images) that the scores order as V does; ties in V are no pairs.
+    `ordered` pairs have the more viral image first, whatever V is."""
     return interval(counts_of(scores, v_score, pairs, ordered))
 
 
@@ -69,7 +69,7 @@ def _equal(*columns: np.ndarray) -> np.ndarray:
 
 
 def interval(counts: Counts, widened: float = 1.0) -> Share:
-    """The share and its 95 % interval; NaN where there is no pair. `widened` multiplies the variance."""
+    """The share and its 95 % interval; NaN if there is no pair. `widened` multiplies the variance."""
     n, variance = counts.pairs.sum() / 2, _variance(counts)
     if n == 0:
         return {"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}

@@ -36,7 +36,7 @@ def explained_variance(posts: pd.DataFrame, unit: np.ndarray, lowest: int, seed:
     copies of one) of the predictions as they are, and n, the number of submissions.
 
     `posts` are submissions to communities that count: community, cell, index, score and, where known, title and picture
-    (a ranker's score, NaN where there is none). `unit` (n,) numbers what stays in one fold, from 0. `lowest` is the
+    (a ranker's score, NaN if there is none). `unit` (n,) numbers what stays in one fold, from 0. `lowest` is the
     lowest score of the file. R² is below 0 for what predicts worse than the mean. A product of two (×) holds both and
     what they do together.
     """

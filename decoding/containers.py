@@ -63,7 +63,7 @@ def kind_of(data: bytes) -> str:
 
 
 def name_of(data: bytes) -> str:
-    """What a file is that is no picture of ours, where its first bytes tell; '' where they do not."""
+    """What a file is that is no picture of ours, where its first bytes tell; '' if they do not."""
     return next((name for name, start in _NAMED.items() if start.match(data[:1024])), "")
 
 

@@ -45,7 +45,7 @@ _UPRIGHT = {
 
 
 class UnusablePicture(Exception):
-    """A file that is not a whole picture of a bearable size. The message says why, without the file's name."""
+    """A file that is not a complete picture of an acceptable size. The message says why, without the file's name."""
 
     def __init__(self, reason: str, too_large: bool = False) -> None:
         super().__init__(reason)
@@ -66,9 +66,9 @@ class Facts(NamedTuple):
 def decode(file: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture fully, as RGB, upright.
 
-    Transparency is laid on white, 16- and 32-bit and floating-point values are scaled to 8 bits, palettes, CMYK and LAB
-    are converted, of an animation the first frame is taken. Raises UnusablePicture with the reason: missing, not a
-    picture, broken, truncated, too large.
+    Transparency is composited over white, 16- and 32-bit and floating-point values are scaled to 8 bits, palettes, CMYK
+    and LAB are converted, and the first frame of an animation is used. Raises UnusablePicture with the reason: missing,
+    not a picture, broken, truncated, too large.
     """
     picture, facts = _loaded(file, max_pixels)
     try:
@@ -82,14 +82,14 @@ def decode(file: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.I
 
 
 def note(picture: Image.Image) -> str:
-    """What is to be said of a picture that `decode` gave, though it can be used; '' where there is nothing."""
+    """A note about a picture that `decode` returned, though it is usable; '' if there is none."""
     return picture.info.get("note", "")
 
 
 def check(file: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Whether a picture is whole, without making all its colours: for a JPEG two fifths less work than `decode`.
+    """Check that a picture is complete, without converting its colours: for a JPEG two fifths less work than `decode`.
 
-    Raises UnusablePicture as `decode` does.
+    Raises UnusablePicture like `decode`.
     """
     return _loaded(file, max_pixels, small=True)[1]
 

@@ -52,7 +52,7 @@ def clean(link: str) -> str:
 
 
 def addresses_of(link: str, services: Services) -> list[Address]:
-    """The addresses at which the picture of a link may be had, the best first; none where there is no link."""
+    """The addresses to try for the picture of a link, the best first; none if there is no link."""
     link = clean(link)
     if not link:
         return []
@@ -101,7 +101,7 @@ def direct_address(url: str, imgur_url: str) -> str | None:
 
 def _id_of(segment: str) -> str:
     """The id in a part of one of Imgur's paths, which may hold a title before it and a suffix, or a further id, after
-    it; '' where there is none."""
+    it; '' if there is none."""
     match = re.match(r"(?:.*-)?([A-Za-z0-9]{5,8})(?![A-Za-z0-9])", segment)
     return match[1] if match and match[1].lower() not in _NOT_IDS else ""
 
@@ -142,7 +142,7 @@ def archived(addresses: list[Address], archive_url: str) -> Address | None:
 
 # --- what stands in for a removed picture ---------------------------------------------------------------------------
 def stands_in(data: bytes, url: str, services: Services) -> str:
-    """Which host's picture of a removed one `data` is, when it came from `url`; '' where it is none."""
+    """The host whose placeholder for removed pictures `data` is, if it came from `url`; otherwise ''."""
     size = png_size(data)
     if size is None:
         return ""

@@ -30,7 +30,7 @@ UNVERIFIED = "unverified"  # the folder beside for a metadata file that is not t
 def keep_picture(
     task: Task, data: bytes, http_status: int, ledger: Ledger, max_pixels: int, services: Services
 ) -> None:
-    """Keep a picture, if it is one and whole: first in a .part file, then in the ledger, then under its name."""
+    """Store a picture if it is valid and complete: first in a .part file, then in the ledger, then under its name."""
     if name := stands_in(data, task.url, services):
         raise Failure("placeholder", f"{name}'s picture of a removed one")
     width, height, kept, note = usable(data, max_pixels)
@@ -48,7 +48,7 @@ def keep_picture(
 
 
 def usable(data: bytes, max_pixels: int) -> tuple[int, int, bytes, str]:
-    """A picture's width and height in pixels as kept, the bytes to keep, and what is to be said of it ('' for nothing).
+    """A picture's width and height in pixels as stored, the bytes to store, and a note about it ('' for none).
 
     A JPEG in grey or RGB stays byte for byte, with its EXIF orientation, and gets an end marker where only that is
     lacking. All else becomes an RGB JPEG, upright.
@@ -101,7 +101,7 @@ def link_of_post(data: bytes) -> str:
 
 
 def picture_of_album(data: bytes, imgur_url: str) -> str:
-    """The address of an Imgur album's first picture. Raises Failure where it has none."""
+    """The address of an Imgur album's first picture. Raises Failure if it has none."""
     if _part(data, "data") is None:
         raise Failure("transient", "not an album's JSON")
     name = _part(data, "data", "images", 0, "hash")
@@ -111,7 +111,7 @@ def picture_of_album(data: bytes, imgur_url: str) -> str:
 
 
 def _part(value: Any, *keys: str | int) -> Any:
-    """What stands under `keys` in JSON, as text or as read; None where nothing does."""
+    """What stands under `keys` in JSON, as text or as read; None if nothing does."""
     try:
         value = json.loads(value) if isinstance(value, bytes) else value
         for key in keys:

@@ -34,7 +34,7 @@ def read(response: requests.Response, max_bytes: int, seconds: float, stopped: C
 
 
 def pieces(response: requests.Response, seconds: float) -> Iterator[bytes]:
-    """The body in pieces as they arrive, so that neither an endless body nor a trickle lasts for ever."""
+    """The body in chunks as they arrive, so that neither an endless nor a very slow body takes for ever."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -51,7 +51,7 @@ def pieces(response: requests.Response, seconds: float) -> Iterator[bytes]:
 
 
 def head(response: requests.Response, max_bytes: int, seconds: float) -> bytes:
-    """The beginning of a body, as far as it can be had."""
+    """The beginning of a body, as far as available."""
     found = b""
     try:
         for piece in pieces(response, seconds):
@@ -67,7 +67,7 @@ def uncompressed(data: bytes, encoding: str, max_bytes: int) -> bytes:
     """A body without its Content-Encoding, which some hosts apply though none is asked for.
 
     gzip and deflate are undone; a body that is not in the encoding that it claims, and any other encoding, is left as
-    it is. Raises Failure where the encoded body breaks off, is damaged, or holds more than `max_bytes`."""
+    it is. Raises Failure if the encoded body breaks off, is damaged, or holds more than `max_bytes`."""
     for word in reversed(encoding.lower().replace(" ", "").split(",")[:4]):
         if word in ("gzip", "x-gzip") and data.startswith(GZIP):
             data = _inflated(data, 16 + zlib.MAX_WBITS, max_bytes)

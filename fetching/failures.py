@@ -12,7 +12,7 @@ NO_HOST = "no such host"
 
 
 class Failure(Exception):
-    """What came of an address: a status, a phrase that is the same in every run, and what the host asks for."""
+    """The failure of an address: a status, a phrase that is the same in every run, and the wait asked for."""
 
     def __init__(self, status: str, error: str, http_status: int | str = "", wait: float | None = None):
         super().__init__(error)
@@ -29,7 +29,7 @@ class Redirect(Exception):
 
 
 class Stopped(Exception):
-    """The run ends before this picture or file is whole."""
+    """The run ends before this picture or file is complete."""
 
 
 def network_failure(error: Exception) -> NoAnswer:

@@ -18,7 +18,7 @@ MOST_ADDRESSES = 20  # that are asked for one picture
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run keeps to, towards a host and for one picture. Times are in seconds."""
+    """The limits of a run, per host and per picture. Times are in seconds."""
 
     per_host: int = 4  # requests to a host at a time
     retries: int = 3  # of a request that fails for now
@@ -123,7 +123,7 @@ class Queue:
             self._hint(host)
 
     def close(self, host: Host, status: str, why: str) -> None:
-        """Ask a host no more: its tasks are taken at once, and fail."""
+        """Stop asking a host: its tasks are taken at once, and fail."""
         with self.change:
             if host.closed is None:
                 tqdm.write(f"{host.name}: {why}; not asked again in this run", file=sys.stderr)

@@ -23,9 +23,10 @@ MOST_LETTERS = 2000  # in a cell: what hosts send is bounded here
 
 
 class Ledger:
-    """images/ledger.csv: a line appended, in one write, as each picture's fate is known; sorted, a line a picture, once
-    a run starts and ends. The line goes before the rename of the .part file to <img_id>.jpg, never after it: whatever
-    the moment of a kill, a picture is either not in the ledger, or its bytes are whole under one of the two names."""
+    """images/ledger.csv: a line is appended, in one write, when the outcome of a picture is known; when a run starts
+    and ends, it is sorted, with one line per picture. The line is written before the .part file is renamed to <img_id>.jpg,
+    never after: whenever the process is killed, a picture is either not in the ledger, or complete under one of the two
+    names."""
 
     def __init__(self, images: Path):
         self.images, self.path = images, images / "ledger.csv"
@@ -50,14 +51,14 @@ class Ledger:
             raise UserError(f"{self.path} is not a ledger: {error}") from error
 
     def kept(self, img_id: str) -> bool:
-        """Whether the picture is in the ledger as had, and on disk."""
+        """Whether the picture is in the ledger as downloaded, and on disk."""
         return img_id in self.rows and self.rows[img_id]["status"] in KEPT and self.picture(img_id).exists()
 
     def picture(self, img_id: str) -> Path:
         return self.images / f"{img_id}.jpg"
 
     def recover(self) -> None:
-        """Finish the renames that a kill prevented, and remove what else it left half done."""
+        """Finish the renames that a kill prevented, and remove other partial files."""
         for part in self.images.glob("*.part"):
             row = self.rows.get(part.stem, {"status": "", "sha256": ""})
             picture = self.picture(part.stem)
@@ -97,7 +98,7 @@ class Ledger:
             self.rows[row["img_id"]] = row
 
     def close(self) -> None:
-        """Take no more rows; leave the ledger sorted, and no file that is not whole."""
+        """Accept no more rows; leave the ledger sorted, and no partial file."""
         with self.lock:
             if self.file < 0:
                 return
@@ -116,7 +117,7 @@ def new_row(img_id: str, status: str, source: str, url: str, **values: object) -
 
 
 def cell(text: str) -> str:
-    """Text from outside as a cell of one line that can be written, is not endless, and that no spreadsheet runs."""
+    """External text as a cell: one line, encodable, of limited length, and not executed by spreadsheets."""
     if not (text.isascii() and text.isprintable()):
         text = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], text)
     text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"

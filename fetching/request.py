@@ -72,7 +72,7 @@ class Client:
         self.settings: dict[tuple[str, str], Mapping[str, Any]] = {}  # scheme and host → proxies, certificates
 
     def get(self, url: str) -> requests.Response:
-        """The answer to a request, its body unread; Redirect or Failure where it is not the thing itself."""
+        """The answer to a request, its body unread; Redirect or Failure if it is not the thing itself."""
         if parts_of(url).scheme not in ("http", "https"):
             raise Failure("gone", "refused: not an http address")
         request = requests.PreparedRequest()  # only what matters here: neither cookies nor log-ins are sent
@@ -118,7 +118,7 @@ class Client:
 
 
 def location(response: requests.Response) -> str:
-    """Where a redirect leads. Headers come as Latin-1, though most hosts that send more than ASCII send UTF-8."""
+    """The target of a redirect. Headers are decoded as Latin-1, though most hosts that send non-ASCII send UTF-8."""
     target = next(iter(response.raw.headers.getlist("Location")), "")  # of several the first
     try:
         return target.encode("latin-1").decode()
@@ -127,7 +127,7 @@ def location(response: requests.Response) -> str:
 
 
 def refusal(status: int, headers: Mapping[str, str], page: bytes) -> Failure:
-    """What a status other than success means: final, or for now."""
+    """What a status other than success means: permanent or temporary failure."""
     spent = headers.get("X-Ratelimit-Remaining", "").strip() in ("0", "0.0")
     limited = status in RATE_LIMITED or (spent and status not in FINAL)
     wait = requested_wait(headers) if limited or status == 503 or "Retry-After" in headers else None
@@ -146,7 +146,7 @@ def refusal(status: int, headers: Mapping[str, str], page: bytes) -> Failure:
 
 
 def refuses_for_now(page: bytes, encoding: str = "") -> str:
-    """'rate_limited' or 'transient' where a short text says that its host is only busy; '' where it does not."""
+    """'rate_limited' or 'transient' where a short text says that its host is only busy; '' if it does not."""
     try:
         page = uncompressed(page, encoding, HEAD)
     except Failure:
@@ -160,7 +160,7 @@ def refuses_for_now(page: bytes, encoding: str = "") -> str:
 
 
 def requested_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which a host asks to be left alone: Retry-After (seconds or a date), or Reddit's own header."""
+    """Seconds to wait that a host asks for: Retry-After (seconds or a date), or Reddit's own header."""
     asked = headers.get("Retry-After", headers.get("X-Ratelimit-Reset", ""))
     try:
         seconds = float(asked)

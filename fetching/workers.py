@@ -35,7 +35,7 @@ class Abandoned(Stopped):
 
 @dataclass
 class Run:
-    """What the workers share: where things go, limits, connections, the queue, and counts."""
+    """The state shared by the workers: paths, limits, connections, the queue, and counts."""
 
     data_path: Path
     ledger: Ledger
@@ -56,7 +56,7 @@ class Run:
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 def download(run: Run, tasks: list[Task], workers: int, label: str) -> None:
-    """Finish `tasks` with so many threads, showing how far they are. Raises what stopped a worker."""
+    """Finish `tasks` with this many threads, with a progress bar. Raises the exception that stopped a worker."""
     run.finished = run.kept = 0
     run.queue.left = len(tasks)
     for task in tasks:
@@ -119,7 +119,7 @@ def settle_forbidden(run: Run, host: Host, until: float = float("inf")) -> None:
 
 # --- one thread -----------------------------------------------------------------------------------------------------
 def work(run: Run) -> None:
-    """What each thread does: take a task, make its next request, until there is none."""
+    """The loop of each thread: take a task, make its next request, until there is none."""
     try:
         while (taken := run.queue.take()) is not None:
             task, host = taken
@@ -293,7 +293,7 @@ def back_off(task: Task, host: Host, failure: Failure, seconds: float) -> float:
 
 
 def give_up(run: Run, task: Task) -> None:
-    """Record a task none of whose addresses served: by the most hopeful of their failures, the first such."""
+    """Record a task with no address that worked, by the (first) most hopeful failure."""
     rows = task.rows or [new_row(task.name, "gone", task.source, task.url, error="no address")]
     for row in rows:
         if row["error"] == NO_HOST and not run.answered:  # nobody answers: it is our network that is away

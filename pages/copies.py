@@ -19,12 +19,12 @@ KINDS = {"same": "same picture", "mirrored": "mirrored", "cropped": "cropped", "
 def copies_page(groups: pd.DataFrame, thumbnails: Mapping[str, str], title: str = "Copies of one picture") -> str:
     """The HTML of a page that shows each group of two pictures or more, and gives the corrected groups as CSV.
 
-    `groups`, a row a picture: img_id, group, and optionally kind (of copy: same, mirrored, cropped, captioned; empty
-    for the picture that the others were compared with), votes (NaN where not known) and note (text shown below).
+    `groups`, one row per picture: img_id, group, and optionally kind (of copy: same, mirrored, cropped, captioned;
+    empty for the picture that the others were compared with), votes (NaN if not known) and note (text shown below).
     `thumbnails`: img_id → a data: address, as `template.thumbnail` makes it; a picture without one is named alone.
 
     A picture that is unticked gets a group of its own in the CSV, which holds every row of `groups` (img_id,group) and
-    which `read_groups` reads. Raises ValueError where a column is missing or an img_id stands twice.
+    which `read_groups` reads. Raises ValueError if a column is missing or an img_id stands twice.
     """
     missing = {"img_id", "group"} - set(groups.columns)
     if missing:
@@ -44,7 +44,7 @@ def copies_page(groups: pd.DataFrame, thumbnails: Mapping[str, str], title: str 
 
 
 def votes_apart(groups: pd.DataFrame) -> str:
-    """How far the votes of copies lie apart, in words; empty where no group has votes of two pictures."""
+    """How far the votes of copies lie apart, in words; empty if no group has votes of two pictures."""
     if "votes" not in groups:
         return ""
     votes = pd.to_numeric(groups["votes"], errors="coerce").replace(math.inf, math.nan)

@@ -218,7 +218,7 @@ def _as_table(table: pd.DataFrame, what: str, measure: str) -> str:
 
 
 def _points(found: Any, columns: list[str]) -> pd.DataFrame:
-    """The points of a curve that have all their numbers; none where there is no such list."""
+    """The points of a curve that have all their numbers; none if there is no such list."""
     points = [point for point in found if isinstance(point, dict)] if isinstance(found, list) else []
     rows = [[point.get(column) for column in columns] for point in points]
     return pd.DataFrame([row for row in rows if all(map(is_number, row))], columns=columns)

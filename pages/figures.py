@@ -22,7 +22,7 @@ FIGURES = {
         "From where validation gains no more while training still does, the network learns its own pictures by heart.",
     ),
     "confusion.png": (
-        "Confusion matrix on the test pictures: a row is a true class, a column a predicted one.",
+        "Confusion matrix on the test pictures: rows are true classes, columns predicted ones.",
         "Right answers lie on the diagonal; a dark cell beside it names two classes that are taken for each other. "
         "If all rows look alike, the network only guesses what is frequent.",
     ),

@@ -41,7 +41,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def mean_clock(folder: Path) -> float | None:
-    """The mean of what the clock reaches on the test pairs of each seed or fold; None where a run does not say."""
+    """The mean of what the clock reaches on the test pairs of each seed or fold; None if a run does not say."""
     try:
         runs = [_dict(read_json(path)) for path in sorted(folder.glob("*/results.json"))]
     except UserError:

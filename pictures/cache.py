@@ -33,7 +33,7 @@ Cache = tuple[pd.DataFrame, np.ndarray]  # the index, KEY and FACTS a row, and t
 
 
 class Pictures:
-    """Pictures of a data set, decoded and squeezed to side×side once, in a memory-mapped file.
+    """Pictures of a data set, decoded and resized to side×side once, in a memory-mapped file.
 
     `img_ids` (n,) the ids of the usable ones; `sizes` (n, 2) width and height of the source in pixels; `faults` a table
     (img_id, fault) of those that could not be used; `notes` one (img_id, note) of those that could though something is
@@ -64,7 +64,7 @@ class Pictures:
 
 
 class PicturesAsTheyAre(Pictures):
-    """The same without a file: every batch is decoded anew."""
+    """The same without a file: every batch is decoded again."""
 
     def __init__(
         self,
@@ -99,9 +99,9 @@ def load_pictures(
     cache: bool = True,
     max_pixels: int = MAX_PIXELS,
 ) -> Pictures:
-    """The pictures of a data set, side×side, from the cache under processed/, which is built where need be.
+    """The pictures of a data set, side×side, from the cache under processed/, which is built if necessary.
 
-    Without `cache` nothing is kept: each picture is decoded once, to see which can be used, and then batch by batch.
+    Without `cache` nothing is stored: each picture is decoded once, to find the usable ones, and then batch by batch.
     """
     data_path, img_ids = Path(data_path), np.asarray(list(img_ids))
     wanted = source_files(data_path, img_ids).assign(decoder=decoder_stamp(max_pixels))
@@ -122,7 +122,7 @@ def load_pictures(
 
 
 def report_faults(pictures: Pictures, data_path: str | Path, left_out: str | Path | None = None) -> None:
-    """Say which pictures were left out and why, a line each (the first ten) and how many; list all in `left_out`."""
+    """Print the pictures left out and why, one per line (the first ten), and their number; list all in `left_out`."""
     for img_id, fault in pictures.faults.head(10).itertuples(index=False):
         print(f"  left out: {picture_path(data_path, img_id)}: {fault}")
     if len(pictures.faults):
@@ -135,7 +135,7 @@ def report_faults(pictures: Pictures, data_path: str | Path, left_out: str | Pat
 
 
 def processed_folder(data_path: Path) -> Path:
-    """processed/ of the data set; of one that is write-protected, a folder of its own under outputs/."""
+    """processed/ of the data set or, if that is read-only, a folder of its own under outputs/."""
     folder = data_path / "processed"
     place = folder if folder.exists() else data_path
     if place.stat().st_mode & 0o222 and os.access(place, os.W_OK):
@@ -205,7 +205,7 @@ def _decode_all(
 ) -> None:
     """Write the two files; what an `old` cache holds and has not changed is copied, and kept for other runs.
 
-    Both grow as hidden .part files, a row a picture: a killed build goes on after the last whole row.
+    Both grow as hidden .part files, one row per picture: a killed build resumes after the last complete row.
     """
     rows = wanted.assign(old=-1)
     if old:

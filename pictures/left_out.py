@@ -50,7 +50,7 @@ class LeftOut:
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """How many files were left out, and for which reasons, in a line."""
+    """The number of files left out and the reasons, in one line."""
     counts = Counter(counts)
     total, most = counts.total(), counts.most_common(MOST_REASONS)
     reasons = [f"{reason}: {count:,}" for reason, count in most]

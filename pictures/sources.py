@@ -53,7 +53,7 @@ Where = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]  # a source, o
 
 
 class Source(NamedTuple):
-    """A picture: what it is called, the file that holds it, and where in it (size −1: the whole file is the picture).
+    """A picture: its name, the file that contains it, and where in the file (size −1: the whole file is the picture).
 
     `stamp` is another one where the file has been written or replaced. What cannot even be listed has a `fault`.
     """
@@ -67,12 +67,12 @@ class Source(NamedTuple):
 
 
 def picture_path(data_path: str | Path, img_id: int) -> Path:
-    """Where a data set keeps a picture."""
+    """The path of a data set's picture."""
     return Path(data_path) / "images" / f"{img_id}.jpg"
 
 
 def of_data_set(data_path: str | Path, img_ids: Iterable[int]) -> Iterator[Source]:
-    """The pictures of a data set, whether they are there or not, called by their img_id."""
+    """The pictures of a data set, whether they exist or not, named by img_id."""
     return (Source(str(img_id), str(picture_path(data_path, img_id))) for img_id in img_ids)
 
 
@@ -81,7 +81,7 @@ def list_sources(source: Where, left_out: Tell = lambda path, reason: None) -> I
     """The pictures of a folder, an archive, a list of any of these, an address or one picture, or of several such; none
     is held longer than needed.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
     each = [(where, _sources(where, left_out)) for where in wheres(source)]  # now: tells what is no source at all
     found = itertools.chain.from_iterable(
@@ -107,12 +107,12 @@ def of_upload(path: str, name: str, left_out: Tell = lambda path, reason: None) 
 
 
 def count_sources(source: Where) -> int:
-    """How many pictures there are, for a bar."""
+    """The number of pictures, for a progress bar."""
     return sum(1 for where in wheres(source) for _ in _sources(where, lambda path, reason: None))
 
 
 def wheres(source: Where) -> list[str]:
-    """Each source as text. Raises UserError where one is not there."""
+    """Each source as text. Raises UserError if one does not exist."""
     places = [os.fspath(source)] if isinstance(source, (str, os.PathLike)) else list(map(os.fspath, source))
     for where in places:
         if not is_address(where) and not os.path.exists(where):
@@ -157,7 +157,7 @@ def _in_path(path: str, left_out: Tell) -> Iterator[Source]:
 
 
 def _member(path: str) -> Source | None:
-    """The picture in an archive that our tables call a.tar/b.jpg; None where there is none."""
+    """The picture in an archive that our tables call a.tar/b.jpg; None if there is none."""
     place = archive_in(path)
     if not place or not (kind := _archive_kind(place)):
         return None
@@ -181,7 +181,7 @@ def _stamp(path: str) -> str:
 
 
 def _no_file(path: str) -> str:
-    """Why there is no file to open; '' where there is one. A pipe would wait for ever."""
+    """Why there is no file to open; '' if there is one. A pipe would wait for ever."""
     try:
         return "" if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
     except (OSError, ValueError):
@@ -232,7 +232,7 @@ def _hidden(name: str, is_folder: bool = False) -> str:
 
 
 def _no_picture(name: str, head: Callable[[], bytes]) -> str:
-    """Why a file that is not named as a picture is none; '' where its first bytes say otherwise, which `head` gives."""
+    """Why a file that is not named as a picture is none; '' if its first bytes say otherwise, which `head` gives."""
     suffix = _suffix(name)
     if suffix in _UNFINISHED:
         return f"unfinished ({suffix})"
@@ -411,7 +411,7 @@ def decode_one(source: Source, side: int, max_pixels: int = MAX_PIXELS) -> Decod
 def decoded(
     sources: Iterable[Source], side: int, num_workers: int, max_pixels: int = MAX_PIXELS, ahead: int = AHEAD
 ) -> Iterator[Decoded]:
-    """The pictures in the order of the sources, decoded by threads that are `ahead` pictures ahead at most."""
+    """The pictures in the order of the sources, decoded by threads at most `ahead` pictures in advance."""
     sources, waiting = iter(sources), deque()
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
 

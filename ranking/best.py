@@ -30,7 +30,7 @@ def check_folder(folder: str | Path, sources: Iterable[str], outputs: Iterable[s
 
 
 def copy_best(sources: Iterable[Source], n: int, folder: str | Path) -> list[tuple[str, str]]:
-    """Copy the first n of `sources` into `folder`, which is there once all of them are.
+    """Copy the first n of `sources` into `folder`, which appears once all of them are copied.
 
     Returns (path, reason) of each picture that cannot be copied, because it is no longer as it was scored.
     """

@@ -23,13 +23,13 @@ EVERY = 60.0  # seconds between two lines of a log that say how far a ranking is
 
 
 def key(path: str, stamp: str) -> int:
-    """64 bits for a path and the file that stood there: two of a million have the same with a chance of 3 in 100
+    """64 bits for a path and its file: the chance that any two of a million have the same is 3 in 100
     million."""
     return int.from_bytes(hashlib.blake2b(os.fsencode(f"{path}\0{stamp}"), digest_size=8).digest(), "little")
 
 
 def journal_rows(journal: Path) -> Iterator[tuple[int, int, list]]:
-    """(offset in bytes, key, row) of each whole line; a line torn by a kill is not one."""
+    """(offset in bytes, key, row) of each complete line; a line cut off by a kill is skipped."""
     offset = 0
     with open(journal, "rb") as file:
         for line in file:
@@ -45,9 +45,10 @@ def other_journals(journal: Path) -> list[Path]:
 
 
 def join_journals(journal: Path, with_faults: bool) -> None:
-    """One journal of all processes' whole lines; after a kill in between a row stands there twice and counts once.
+    """Merge the complete lines of all processes into one journal; after a kill in between, a row may occur twice and
+    counts once.
 
-    Without faults where they are to be tried again: the picture, or who reads it, may have been mended.
+    Faults are dropped if they are to be tried again: the picture, or its reader, may have been fixed.
     """
     others = other_journals(journal)
     with written_whole(journal) as beside, open(beside, "wb") as file:
@@ -62,9 +63,9 @@ def join_journals(journal: Path, with_faults: bool) -> None:
 def fill_journal(
     journal: Path, sources: Iterable[Source], rows: Callable, total: int | None, left_out: LeftOut
 ) -> set[int]:
-    """Append the rows that `rows(sources)` makes of the pictures that the journal lacks. Returns the keys of all.
+    """Append the rows that `rows(sources)` computes for pictures missing from the journal. Returns the keys of all.
 
-    Of several processes each has a journal of its own, and makes the rows of its share of the keys.
+    With several processes, each has its own journal and computes the rows of its share of the keys.
     """
     number = distributed.rank()
     if number == 0:
@@ -104,7 +105,7 @@ def fill_journal(
 
 
 def progress(number: int, scored: int, seconds: float, total: int | None) -> str:
-    """A line of a log: how many are ranked, and what the others will take at the rate of the `scored` so far."""
+    """A line for a log: how many are ranked, and the time left at the rate of the `scored` so far."""
     if total is None:
         return f"{number:,} pictures ranked so far"
     left = duration(max(0, total - number) / scored * seconds, about=True)

@@ -76,7 +76,7 @@ def img_ids(links: pl.Series) -> pl.Series:
 
 
 def picture_ids(image_id: pl.Series, url: pl.Series, reddit_id: pl.Series) -> pl.DataFrame:
-    """The picture of each row of a table of submissions (texts, empty where unknown): img_id, and the `link` to it.
+    """The picture of each row of a table of submissions (texts, empty if unknown): img_id, and the `link` to it.
 
     An image_id that is a whole number is the img_id; another is a name, for which a number stands. Without one the
     picture is known by its link: its address, or else the post (by its id alone); without either, each row is a picture

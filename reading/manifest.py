@@ -17,7 +17,7 @@ ALSO = ["image_id", "reddit_id"]  # where the table has them
 
 def read_pictures(path: Path) -> pd.DataFrame:
     """Of each row of a table of submissions its picture, in the table's order: img_id (text, as virality.py counts it),
-    img_link (its address, or else its post; '' where it has neither) and subreddit. Raises UserError."""
+    img_link (its address, or else its post; '' if it has neither) and subreddit. Raises UserError."""
     names = [*COLUMNS, *ALSO]
     table = read_csv(path, COLUMNS, dtype=str, keep_default_na=False, usecols=lambda name: name in names)
     columns = [pl.Series(table[name].tolist() if name in table else [""] * len(table), dtype=pl.String)
@@ -41,7 +41,7 @@ def read_pictures(path: Path) -> pd.DataFrame:
 def manifest_of(path: Path) -> pd.DataFrame:
     """The pictures that a table of submissions links to, in its order: img_id, img_link (of its forms the one with the
     most addresses), submissions (how many link to it). Says how many rows have no address. Where no row has one, all
-    its pictures, with '' as img_link; UserError where these have no image_id either."""
+    its pictures, with '' as img_link; UserError if these have no image_id either."""
     rows = read_pictures(path)
     links = rows.groupby(["img_id", "img_link"], sort=False).size().rename("submissions").reset_index()
     if (links["img_link"] == "").all():

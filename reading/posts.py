@@ -38,7 +38,7 @@ _CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 @dataclass(frozen=True)
 class Asked:
-    """Which posts are asked for. Times are seconds since 1970."""
+    """The selection of posts. Times are seconds since 1970."""
 
     subreddits: frozenset[str] | None = None  # in lower case; None: all
     after: int = -(2**62)  # the first second that counts
@@ -59,7 +59,7 @@ class Batch:
 
 
 def judge(posts: pl.DataFrame, asked: Asked) -> Batch:
-    """What becomes of each post, and the rows of those that are kept. `posts` has the columns of dumps.SCHEMA."""
+    """The outcome for each post, and the rows of those that are kept. `posts` has the columns of dumps.SCHEMA."""
     posts = posts.with_columns(
         clock=seconds(posts["created_utc"]),
         had=_retrieved(posts),
@@ -210,7 +210,7 @@ def _retrieved(posts: pl.DataFrame) -> pl.Series:
 def moment(date: str) -> int:
     """Seconds since 1970 of 2020, 2020-05, 2020-05-31, 2020-05-31T12:00 (UTC where it does not say).
 
-    Raises ValueError for what is no date.
+    Raises ValueError for anything that is not a date.
     """
     date = re.sub(r"\s*(Z|UTC)$", "+00:00", date.strip())
     if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", date):
@@ -237,9 +237,9 @@ def plain(texts: pl.Series) -> pl.Series:
 
 @lru_cache(2**16)
 def pseudonym(author: str, salt: bytes) -> str | None:
-    """A salted hash of an author's name: the same person is the same, and nobody can try out names without the salt.
+    """A salted hash of an author's name: equal for the same author, and names cannot be tried without the salt.
 
-    None for an author who has left.
+    None for a deleted author.
     """
     if author in _REMOVED_TEXTS:
         return None

@@ -52,9 +52,9 @@ _REFUSED = {
 def line_chunks(path: str | Path, size: int | None = None) -> Iterator[tuple[int, int, bytes]]:
     """The lines of a file, about `size` bytes (CHUNK) at a time: the number of the first, how many, and their text.
 
-    gzip, zstd, bzip2, xz are told by their first bytes, as is UTF-16; a byte order mark is dropped. Decompression runs
-    ahead in a thread of its own. Raises UserError for what cannot be read; of a file that is damaged or cut off only
-    after all lines up to there were given.
+    gzip, zstd, bzip2, xz and UTF-16 are detected by their first bytes; a byte order mark is dropped. Decompression runs
+    ahead in a thread of its own. Raises UserError for an unreadable file; for one that is damaged or cut off, only
+    after all lines up to that point have been returned.
     """
     path, size, number, damage = Path(path), size or CHUNK, 1, None
     parts, length, skipping = [], 0, False
@@ -282,7 +282,7 @@ def _fast_rows(source: bytes, layout: Layout) -> tuple[pl.DataFrame, pl.Series]:
 
 
 def whole_numbers(texts: pl.Series) -> pl.Series:
-    """The whole numbers that texts are; null for one that is none."""
+    """Texts as whole numbers; null for one that is not."""
     numbers = texts.cast(pl.Int64, strict=False)
     if numbers.null_count():
         numbers = texts.str.extract(f"^{_WHOLE_NUMBER.pattern}$").cast(pl.Int64, strict=False)

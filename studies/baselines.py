@@ -127,7 +127,7 @@ def differences_of(features: np.ndarray, pairs: np.ndarray, targets: np.ndarray)
 
 
 def scores_of(model: Any, features: np.ndarray) -> np.ndarray:
-    """A score a picture, from `fit_pair_svm`'s model: of two, the SVM calls the higher one more viral."""
+    """A score per picture from `fit_pair_svm`'s model: the SVM predicts that the higher one is more viral."""
     scaler, svm = model[0], model[-1]
     return scaler.transform(features) @ svm.coef_.ravel()
 

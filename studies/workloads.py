@@ -47,7 +47,7 @@ class Measure(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What the pieces of work share. `amp`: ours in bf16; None where it is fast."""
+    """What the pieces of work share. `amp`: ours in bf16; None if it is fast."""
 
     device: torch.device
     image_size: int

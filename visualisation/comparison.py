@@ -1,4 +1,4 @@
-"""The chart that compares networks: accuracy against speed, a bubble a network, each with its name beside it."""
+"""The chart that compares networks: accuracy against speed, with one named bubble per network."""
 
 from __future__ import annotations
 

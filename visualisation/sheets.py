@@ -287,7 +287,7 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: object) -> Non
 
 
 def _table(columns: dict[str, Sequence | None], windows: np.ndarray | None = None) -> pd.DataFrame:
-    """What a sheet shows, a row a picture (or pair): the columns that there are, and the windows' x, y, w, h."""
+    """The data of a sheet, one row per picture (or pair): its columns, and the windows' x, y, w, h."""
     table = pd.DataFrame({name: list(column) for name, column in columns.items() if column is not None})
     if windows is not None:
         table[["x", "y", "w", "h"]] = np.asarray(windows, float).reshape(-1, 4)
