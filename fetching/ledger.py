@@ -24,9 +24,10 @@ MOST_LETTERS = 2000  # in a cell: what hosts send is bounded here
 
 class Ledger:
     """images/ledger.csv: a line is appended, in one write, when the outcome of a picture is known; when a run starts
-    and ends, it is sorted, with one line per picture. The line is written before the .part file is renamed to <img_id>.jpg,
-    never after: whenever the process is killed, a picture is either not in the ledger, or complete under one of the two
-    names."""
+    and ends, it is sorted, with one line per picture. The line is written before the .part file is renamed to
+    <img_id>.jpg, never after: whenever the process is killed, a picture is either not in the ledger, or complete under
+    one of the two names.
+    """
 
     def __init__(self, images: Path):
         self.images, self.path = images, images / "ledger.csv"
