@@ -393,7 +393,7 @@ def serve(page: Any, gr: Any, host: str, port: int, max_upload: int) -> None:
         limit = f"{max_upload}mb"
         page.launch(server_name=host, server_port=port, theme=theme, css=STYLE, max_file_size=limit, **quietly)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port {port} on --host {host} cannot be had: {error}") from error
+        raise UserError(f"--port {port} on --host {host} cannot be used: {error}") from error
     print(f"http://{host}:{port} – Ctrl-C ends it", flush=True)
     page.block_thread()
 

@@ -138,7 +138,7 @@ def _json_rows(path: str | Path) -> Iterator[dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path} line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise UserError(f"{path} line {number} is no object with the names of columns")
+                raise UserError(f"{path} line {number} is not an object with column names")
             yield row
 
 

@@ -1,4 +1,4 @@
-"""What a run's accuracy stands beside: clock and community, calibration, the deletion test, copies found.
+"""Context for a run's accuracy: clock and community, calibration, the deletion test, copies found.
 
 Each section appears where the run's results hold its data:
 

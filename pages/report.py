@@ -1,4 +1,4 @@
-"""The report of a run: results, figures, metrics and configuration on one page, from what lies in the run's folder."""
+"""The report of a run: results, figures, metrics and configuration on one page, from the files in the run's folder."""
 
 from __future__ import annotations
 

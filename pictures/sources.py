@@ -1,8 +1,8 @@
-"""The pictures of folders, archives, lists, addresses or a data set, and decoding them ahead of whoever uses them.
+"""The pictures of folders, archives, lists, addresses or a data set, decoded in advance by threads.
 
 An archive (.tar, .tar.gz, .zip) is read where it lies; a picture in one, as img2dataset writes them, is called
-00000.tar/KEY.jpg. What is at an address (http, https) is fetched once, and kept as long as the process runs. What a
-list is, lists.py says. What is no picture, or hidden, is left out, and told.
+00000.tar/KEY.jpg. The content of an address (http, https) is fetched once, and kept as long as the process runs. Lists
+are described in lists.py. Files that are hidden or not pictures are left out and reported.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def check_folder(folder: str | Path, sources: Iterable[str], outputs: Iterable[s
         raise UserError(f"--copy_top {folder} holds files already, which are not replaced: name a new folder")
     for source in sources:
         if os.path.isdir(source) and folder.resolve().is_relative_to(Path(source).resolve()):
-            raise UserError(f"--copy_top {folder} lies in {source}, whose next ranking would rank the copies as well")
+            raise UserError(f"--copy_top {folder} is inside {source}, whose next ranking would rank the copies as well")
 
 
 def copy_best(sources: Iterable[Source], n: int, folder: str | Path) -> list[tuple[str, str]]:

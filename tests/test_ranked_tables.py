@@ -196,7 +196,7 @@ def test_where_copies_cannot_go_is_told_before_anything_is_ranked(ranker, folder
     output = tmp_path / "ranks.csv"
     for words, says in (
         ([3, tmp_path / "full"], "holds files already, which are not replaced: name a new folder"),
-        ([3, folder / "best"], f"lies in {folder}, whose next ranking would rank the copies as well"),
+        ([3, folder / "best"], f"is inside {folder}, whose next ranking would rank the copies as well"),
         ([3, folder / "0.jpg"], "is a file, not a folder"),
         ([3, output], "is a file, not a folder"),
         ([0, tmp_path / "best"], "N is a whole number from 1"),

@@ -1,4 +1,4 @@
-"""Matplotlib imported, whatever the environment says of windows: nothing here opens one.
+"""Import matplotlib independently of the environment's backend: nothing here opens a window.
 
 A notebook's kernel names its own backend in MPLBACKEND, which the scripts that it starts inherit. Where that backend is
 not installed, matplotlib refuses to be imported at all; so it is imported without, and given the backend afterwards.
