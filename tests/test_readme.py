@@ -7,12 +7,15 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, fenced, run, run_here
+
+import doctor
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -92,6 +95,19 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 def test_the_readme_links_every_page():
     assert {file.resolve() for file, _ in linked(README).values()} >= {page.resolve() for page in DOCS}
+
+
+def test_project_citation_and_readme_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    about, text = project["project"], " ".join(README.read_text(encoding="utf-8").split())
+    oldest = ".".join(map(str, doctor.OLDEST))
+    assert about["requires-python"] == f">={oldest}" and f"Python {oldest} or newer" in text
+    assert project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    assert all((ROOT / name).is_file() for name in [about["readme"], *about["license-files"]])
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    titles = re.findall(r'^    title: "?(.*?)"?$', citation, re.MULTILINE)
+    assert len(titles) == 3 and all(f"*{title}*" in text for title in titles)
+    assert f"license: {about['license']}" in citation and "MIT" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_list_of_files_is_complete():
