@@ -374,11 +374,11 @@ def parse_arguments() -> argparse.Namespace:
     flag = parser.add_argument
     flag("--check_point", required=True, help="best.pt of a finished run, or an exported folder")
     flag("--data_path", required=True, help="the data set that it was trained on")
-    flag("--pair_mode", choices=PAIR_MODES, help="of the game: controlled (default, where possible), or any two: all")
-    flag("--host", default="127.0.0.1", help="whom to serve: this machine alone (default %(default)s), or 0.0.0.0")
+    flag("--pair_mode", choices=PAIR_MODES, help="pairs of the game: controlled (default, where possible) or all")
+    flag("--host", default="127.0.0.1", help="address to serve on (default %(default)s: this machine only)")
     flag("--port", type=at_least(1), default=7860)
-    flag("--max_upload", type=at_least(1), default=50, metavar="MB", help="of a file dropped in (default %(default)s)")
-    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
+    flag("--max_upload", type=at_least(1), default=50, metavar="MB", help="largest upload (default %(default)s)")
+    flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="largest picture (default %(default)s)")
     flag("--device", default="auto")
     return parser.parse_args()
 

@@ -259,13 +259,17 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--check_point", required=True, help="best.pt of a run, or an exported folder")
     parser.add_argument("--output", metavar="FILE", help="output table (default ranks.csv, or by --format)")
-    parser.add_argument("--format", choices=FORMATS, help="of the table (default: by the suffix of --output, else csv)")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="table format (default: from the suffix of --output, else csv)"
+    )
     parser.add_argument("--page", metavar="FILE.html", help="also write a leaderboard page")
     parser.add_argument("--copy_top", nargs=2, metavar=("N", "FOLDER"), help="copy the N most viral into a new folder")
     parser.add_argument(
         "--left_out", metavar="FILE", help="write the path of each file that is not ranked and the reason"
     )
-    parser.add_argument("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="of a picture (default %(default)s)")
+    parser.add_argument(
+        "--max_pixels", type=at_least(1), default=MAX_PIXELS, help="largest picture (default %(default)s)"
+    )
     parser.add_argument("--device", default="auto")
     cores = os.cpu_count() or 1
     parser.add_argument(

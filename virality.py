@@ -286,10 +286,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("submissions", metavar="SUBMISSIONS.csv[.gz]", help="SNAP's file, or a table of submissions.py")
-    flag("--output", required=True, metavar="FILE", help="the table, an image a row, lowest V first")
-    flag("--keep", metavar="FILE", help="img_ids to keep, one a line (Deza's final_names.csv)")
+    flag("--output", required=True, metavar="FILE", help="output table, one row per image, lowest V first")
+    flag("--keep", metavar="FILE", help="img_ids to keep, one per line (Deza's final_names.csv)")
     flag("--groups", metavar="FILE", help="img_id,group: copies to count as one image")
-    flag("--subreddits", nargs="+", metavar="NAME", help="that count, or all (default: see above)")
+    flag("--subreddits", nargs="+", metavar="NAME", help="subreddits that count, or all (default: see above)")
     return parser.parse_args()
 
 

@@ -112,13 +112,13 @@ def ours_to_accuracy(
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("--data_path", required=True, metavar="D", help="a data set with a table of virality")
-    flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="as of train_siamese.py (default %(default)s)")
-    flag("--image_size", type=at_least(64), default=224, help="side in pixels of what the network sees")
-    flag("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="a measurement each")
+    flag("--data_path", required=True, metavar="D", help="a data set with virality scores")
+    flag("--model_type", type=int, default=1, choices=(0, 1, 2), help="as in train_siamese.py (default %(default)s)")
+    flag("--image_size", type=at_least(64), default=224, help="side of the network's input in pixels")
+    flag("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="one measurement per seed")
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
-    flag("--num_workers", type=at_least(1), default=2, help="processes that decode pictures")
-    flag("--amp", action=argparse.BooleanOptionalAction, help="ours in bf16 (default: where it is fast)")
+    flag("--num_workers", type=at_least(1), default=2, help="decoding processes")
+    flag("--amp", action=argparse.BooleanOptionalAction, help="ours in bf16 (default: if the hardware supports it)")
     flag("--output", default="outputs/benchmark", metavar="DIR")
     return parser.parse_args(words)
 

@@ -352,7 +352,7 @@ def main() -> None:
     flag("--data_path", required=True, help="the data set that they were trained on")
     flag("--type_0", metavar="FILE", help="best.pt of a run on whole pictures, of the same split")
     flag("--output", default="outputs/windows", metavar="DIR")
-    flag("--num_images", type=at_least(2), default=300, help="test pictures at most (default %(default)s)")
+    flag("--num_images", type=at_least(2), default=300, help="maximum number of test pictures (default %(default)s)")
     flag("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     flag("--num_workers", type=at_least(0), default=2, help="threads that decode pictures (default %(default)s)")
     args = parser.parse_args()
