@@ -9,7 +9,6 @@ If there are more than a million pairs, a random million is used (`metrics.write
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from metrics import PairList, Pairs, write_out
@@ -37,6 +36,8 @@ def fit_temperature(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
     def loss(log_ratio: float) -> float:
         x = difference * (np.exp(log_ratio) / size)
         return weight @ _log_loss(x, target) + ((log_ratio - np.log(2)) / 4) ** 2 / 2 / trials
+
+    from scipy.optimize import minimize_scalar  # takes half a second, and whoever only scores needs none
 
     found = minimize_scalar(loss, bounds=np.log([1e-3, 1e3]), method="bounded", options={"xatol": 1e-6})
     return float(size / np.exp(found.x))

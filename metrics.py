@@ -248,6 +248,11 @@ def pair_accuracy_interval(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs
     return _share_interval(share, found.covariance[0, 0], found.pictures, found.trials)
 
 
+def kendall_tau(scores: np.ndarray, v_score: np.ndarray) -> float:
+    """Kendall's τ-b over all images; NaN where all scores, or all virality scores, are equal."""
+    return float(stats.kendalltau(scores, v_score).statistic)
+
+
 def kendall_interval(scores: np.ndarray, v_score: np.ndarray) -> tuple[float, float]:
     """95 % interval of Kendall's τ-b for other pictures of the same kind; NaN if τ is NaN.
 
@@ -286,7 +291,7 @@ def ranking_metrics(scores: np.ndarray, v_score: np.ndarray, pairs: Pairs | None
         "pair_accuracy": pair_accuracy(scores, v_score, pairs),
         "pair_accuracy_low": low,
         "pair_accuracy_high": high,
-        "kendall_tau": float(stats.kendalltau(scores, v_score).statistic),
+        "kendall_tau": kendall_tau(scores, v_score),
         "kendall_tau_low": tau_low,
         "kendall_tau_high": tau_high,
         "spearman_rho": float(stats.spearmanr(scores, v_score).statistic) if ordered else float("nan"),

@@ -34,7 +34,6 @@ import torch
 from torch import Tensor
 
 import distributed
-import feature_training
 from calibration import p_above
 from decoding.decoder import MAX_PIXELS, UnusablePicture
 from device import autocast, select_device
@@ -298,11 +297,12 @@ def main() -> None:
     args.output, args.format = str(output), format
     if args.features:
         print_configuration(args, "rank features")
+        import feature_training  # needs scikit-learn and matplotlib: two seconds that pictures do not need
+
         feature_training.rank_features(args.features, args.check_point, output, format)
         return
-    unreadable = next_to(output, ".unreadable.csv")
-    outputs = {"--output": output, "the table of unreadable pictures": unreadable, "--page": args.page}
-    outputs["--left_out"] = args.left_out
+    outputs = {"--output": output, "--page": args.page, "--left_out": args.left_out}
+    outputs["the table of unreadable pictures"] = unreadable = next_to(output, ".unreadable.csv")
     check_outputs(outputs, [*args.source, args.check_point])
     if args.copy_top and distributed.rank() == 0:
         check_folder(args.copy_top[1], args.source, outputs.values())

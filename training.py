@@ -156,6 +156,11 @@ def finished_results(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
     return results if first_difference(results.get("configuration", {}), config) is None else None
 
 
+def given(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """The settings without this one where it was not given: it depends on data that have not been read yet."""
+    return {name: value for name, value in config.items() if name != key or value is not None}
+
+
 def resume_point(folder: Path, config: dict[str, Any], kind: str) -> dict[str, Any] | None:
     """The checkpoint to resume from, given by `config["check_point"]`; None to start from the beginning.
 

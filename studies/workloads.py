@@ -349,7 +349,8 @@ def evaluation(bench: Bench) -> Iterator[Measure]:
 
     def ours() -> float:
         scores, _ = train_siamese.predict(model, bench.pictures, rows, bench.amp)
-        metrics.ranking_metrics(scores, bench.v_score, mode_pairs(bench.v_score, "4"))
+        metrics.pair_accuracy(scores, bench.v_score, mode_pairs(bench.v_score, "4"))
+        metrics.kendall_tau(scores, bench.v_score)
         return len(rows)
 
     yield Measure(group, LIMIT, scoring_network_alone(bench, 64))
