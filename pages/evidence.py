@@ -5,8 +5,8 @@ Each section appears where the run's results hold its data:
 context      {"clock": {"value", "low", "high", "n"}, "community": …, …}: pair accuracy of each on the same test pairs
 calibration  {"temperature", "log_loss", "brier", "ece", "ece_low", "ece_high",
               "bins": [{"confidence", "accuracy", "n"}, …], "coverage": [{"share", "accuracy"}, …]}
-deletion     {"window": {"value", "low", "high", "n"}, "random": …, "centre": …}: how far the score falls when that part
-              of the picture is covered, in the unit that "unit" names
+deletion     {"window": {"value", "low", "high", "n"}, "random": …, "centre": …}: how far the score changes when that
+              part of the picture is covered, in the unit that "unit" names; studies.windows writes it to deletion.json
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def calibration_section(results: dict[str, Any]) -> str:
 
 # --- the deletion test ----------------------------------------------------------------------------------------------
 def deletion_section(results: dict[str, Any]) -> str:
-    """How far the score falls when the window, or another part as large, is covered."""
+    """How far the score changes when the window, or another part as large, is covered."""
     if "deletion" not in results:
         return ""
     heading = "<h2>Deletion test: does the score hang on the window?</h2>"
@@ -147,12 +147,12 @@ def deletion_section(results: dict[str, Any]) -> str:
     table, left_out = entries({key: value for key, value in deletion.items() if key != "unit"}, DELETION)
     if table.empty:
         return f"{heading}\n<p>results.json holds no figure of a deletion test.</p>"
-    label = "how far the score falls (95 % interval)" + (f"\n{unit}" if isinstance(unit, str) else "")
+    label = "how far the score changes (95 % interval)" + (f"\n{unit}" if isinstance(unit, str) else "")
     chart = visualisation.interval_chart(table.drop(columns="key"), 0, label, baseline_name="no change")
-    caption = "How far the score falls when a part of the picture is covered."
-    see = "A window that matters costs more than any other part of the same size. "
+    caption = "How far the score changes when a part of the picture is covered."
+    see = "A window that matters changes more than any other part of the same size. "
     block = drawn(chart, "deletion", caption, see + _against_random(table))
-    return "\n".join([heading, block, _as_table(table, "covered", "fall of the score"), left_out])
+    return "\n".join([heading, block, _as_table(table, "covered", "change of the score"), left_out])
 
 
 def _against_random(table: pd.DataFrame) -> str:
@@ -161,7 +161,7 @@ def _against_random(table: pd.DataFrame) -> str:
         return ""
     if value["random"] <= 0:
         return f"Here: {value_text(value['window'])}, against {value_text(value['random'])} of a random one."
-    return f"Here it costs {value['window'] / value['random']:.1f} times as much as a random one."
+    return f"Here it changes {value['window'] / value['random']:.1f} times as much as a random one."
 
 
 # --- copies ---------------------------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ def _results(folder: Path) -> tuple[str, str]:
     except UserError as error:
         return f"<p>{escape(error)}</p>", ""
     results = results if isinstance(results, dict) else {"result": results}
+    if (folder / "deletion.json").is_file():
+        try:
+            results["deletion"] = read_json(folder / "deletion.json")
+        except UserError as error:
+            return f"<p>{escape(error)}</p>", ""
     groups: dict[str, dict[str, Any]] = {"": {}}
     for key, value in results.items():
         if key not in SETTINGS + SECTIONS:

@@ -8,7 +8,7 @@ score change? This needs no boxes. A ranker that scores only its window changes 
 of whole pictures (--type_0, of the same split) is also used as a judge, and untrained weights are tested for
 comparison. Pointing, if datasets/truth.csv has boxes: in how many pictures does the window's centre lie on the box, and
 in how many the maximum of class activation and occlusion maps of --type_0? With several --check_point: how many of them
-succeed? Writes windows.json and charts into --output.
+succeed? Writes windows.json and charts into --output, and deletion.json beside each checkpoint: its report shows it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def deletion(judge: Ranker, windows: np.ndarray, seed: int = 0) -> dict[str, Any
     """How much the judge's scores change when windows (n, 4, in shares) are covered, or others of the same size.
 
     In standard deviations of the scores, averaged over the pictures: `window`, `random` and `centre` are the absolute
-    changes; `over_random` and `over_centre` their ratios, `less_random` and `less_centre` the paired differences.
-    `lowered` has the same for the decrease of the score, over the half of the pictures that score highest.
+    changes, and `means` has their intervals; `over_random` and `over_centre` their ratios, `less_random` and
+    `less_centre` the paired differences. `lowered` has the same for the decrease of the score, over the half of the
+    pictures that score highest.
     """
     rng, before = np.random.default_rng(seed), judge.scores(judge.pictures)
     size, n = windows[:, 2:], len(windows)
@@ -101,6 +102,8 @@ def deletion(judge: Ranker, windows: np.ndarray, seed: int = 0) -> dict[str, Any
 def compared(changes: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     """Of changes (n,) by name: the means, and the window's against the others'."""
     found: dict[str, Any] = {name: float(each.mean()) for name, each in changes.items()}
+    mean = lambda each, axis=-1: each.mean(axis)  # noqa: E731
+    found["means"] = {name: resampled(mean, each, seed=seed) for name, each in changes.items()}
     for other in ("random", "centre"):
         both = changes["window"], changes[other]
         found[f"over_{other}"] = resampled(lambda a, b, axis=-1: a.mean(axis) / b.mean(axis), *both, seed=seed)
@@ -252,6 +255,13 @@ def study_run(run: Run, judge: Run | None) -> tuple[dict[str, Any], dict[str, np
     return found, points
 
 
+def for_report(deletion: dict[str, Any]) -> dict[str, Any]:
+    """What the run's report draws of it (pages/evidence.py): as a ranker of whole pictures judges, if any."""
+    judge = "its window, by type 0" if "its window, by type 0" in deletion else "its window, by itself"
+    by = "a ranker of whole pictures" if judge.endswith("type 0") else "the ranker itself, which sees its window alone"
+    return deletion[judge]["means"] | {"unit": f"change of the score in its standard deviations, by {by}"}
+
+
 def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """How many runs' windows succeed, with a binomial 95 % interval (Wilson); empty without boxes."""
     shares = [run["pointing"]["share"]["the window"]["value"] for run in runs if "pointing" in run]
@@ -373,6 +383,8 @@ def main() -> None:
     if summary := over_runs(found):
         print(f"\n{summary['succeed']} of {summary['n']} runs have the window's centre on the box in at least "
               f"{SUCCEEDS:.0%} of the pictures: {_text(summary)}")  # fmt: skip
+    for path, run in zip(args.check_point, found, strict=True):
+        write_json(Path(path).parent / "deletion.json", for_report(run["deletion"]))
     output = Path(args.output)
     write_json(output / "windows.json", {"configuration": vars(args), "runs": found, "over_runs": summary})
     draw(output, found, runs[0], points[0], args.data_path)

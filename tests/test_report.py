@@ -130,7 +130,7 @@ def test_the_ranker_stands_beside_clock_community_and_its_calibration(tmp_path):
     ]
     for text in ("less often than “The clock: the older picture”", "0.670 to 0.750", "489", "0.015 to 0.034", "0.693"):
         assert text in page, text
-    assert "costs 4.0 times as much as a random one" in page
+    assert "changes 4.0 times as much as a random one" in page
     taken = downloads(page)
     assert {
         f"{name}.{kind}" for name in ("context", "reliability", "coverage", "deletion") for kind in ("svg", "csv")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import run_here
 
+from pages.report import report_page
 from siamese_net import SiameseNet
 from studies import windows
 from studies.windows import Ranker
@@ -136,6 +137,10 @@ def test_the_study_prints_writes_and_draws(sample, runs, tmp_path):
     assert one["pictures"] == len(tested) == one["pointing"]["share"]["occlusion of type 0"]["n"]
     results = json.loads((runs["one"].parent / "results.json").read_text())["test"]
     assert one["pointing"]["share"]["the window"]["value"] == pytest.approx(results["pointing_accuracy"])
+    report = json.loads((runs["one"].parent / "deletion.json").read_text())
+    assert report["window"]["value"] == pytest.approx(one["deletion"]["its window, by type 0"]["window"])
+    assert report["window"]["low"] < report["window"]["value"] < report["window"]["high"]
+    assert "times as much as a random one" in report_page(runs["one"].parent).read_text()
     for name in ("pointing", "deletion", "windows"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
