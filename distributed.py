@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.ops import StochasticDepth
 
 from device import select_device
 from utils import UserError, rank
@@ -132,7 +131,7 @@ def _spread(forward: Callable, compiled: bool) -> Callable:
         if device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
         for module in network.modules():
-            module.__class__ = _OF_THE_WHOLE_BATCH.get(type(module), type(module))
+            module.__class__ = _of_the_whole_batch().get(type(module), type(module))
         forward = DistributedDataParallel(_Method(forward), forward_sync_buffers=False, gradient_as_bucket_view=True)
     if not compiled:
         return forward
@@ -167,10 +166,6 @@ class _Dropout(_Drop, nn.Dropout):
     pass
 
 
-class _StochasticDepth(_Drop, StochasticDepth):
-    pass
-
-
 class _BatchNorm(nn.BatchNorm2d):
     """Normalises by the mean and variance of the whole batch. torch.nn.SyncBatchNorm wants a GPU."""
 
@@ -190,4 +185,12 @@ class _BatchNorm(nn.BatchNorm2d):
         return centred * scale.view(shape) + self.bias.view(shape)
 
 
-_OF_THE_WHOLE_BATCH = {nn.Dropout: _Dropout, StochasticDepth: _StochasticDepth, nn.BatchNorm2d: _BatchNorm}
+@functools.cache
+def _of_the_whole_batch() -> dict[type, type]:
+    """What takes the place of the layers that look at other pictures of the batch, or draw numbers for them."""
+    from torchvision.ops import StochasticDepth  # its import takes two seconds, and one process needs none
+
+    class _StochasticDepth(_Drop, StochasticDepth):
+        pass
+
+    return {nn.Dropout: _Dropout, StochasticDepth: _StochasticDepth, nn.BatchNorm2d: _BatchNorm}
