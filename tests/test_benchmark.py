@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from studies import benchmark, time_to_accuracy, workloads
+from precision import CANDIDATES
+from studies import benchmark, costs, precision_choices, time_to_accuracy, workloads
 
 
 def test_the_quick_mode_writes_rates_ratios_and_a_chart(tmp_path, monkeypatch, capsys):
@@ -91,3 +92,33 @@ def test_the_time_to_an_accuracy(sample, tmp_path, monkeypatch, capsys):
         assert row["ratio"] == (pytest.approx(row["plain_seconds"] / row["ours_seconds"]) if reached else None)
         assert 0 <= row["plain_accuracy"] <= 1 and row["ours_epochs"] >= 1
     assert "the plain loop is right on" in capsys.readouterr().out
+
+
+def test_a_choice_is_told_against_the_best_and_the_worst(monkeypatch):
+    rates = dict.fromkeys(CANDIDATES, 1.0) | {CANDIDATES[2]: 2.0}
+    monkeypatch.setattr(precision_choices, "measure", lambda *words: rates)
+    seconds = {CANDIDATES[0]: 4.0, CANDIDATES[1]: 2.0, CANDIDATES[2]: 1.0, CANDIDATES[3]: 0.8}
+    monkeypatch.setattr(precision_choices, "seconds_of", lambda step, *words: seconds[step])
+    found = precision_choices.compare(lambda precision: precision, torch.device("cpu"), rounds=3)
+    assert found["chosen"] == str(CANDIDATES[2]) and found["of_best"] == pytest.approx(0.8)
+    assert found["over_worst"] == pytest.approx(4) and len(found["batches_per_second"]) == 4
+
+
+def test_what_a_script_costs_is_its_own_memory_and_the_disk_that_it_fills(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "pictures.csv").write_text("x" * 2**20)
+    begun = tmp_path / "begun"
+    words = f"import pathlib; x = bytearray(300 * 2**20); pathlib.Path({str(begun)!r}).write_bytes(x[:2**20])"
+    found = costs.cost_of(["-c", words], tmp_path, begun)
+    assert found["disk_mib"] == pytest.approx(1) and 300 < found["peak_memory_mib"] < 600
+    assert 0 < found["seconds_to_first_step"] <= found["seconds"] + 0.1
+    with pytest.raises(costs.UserError, match="ZeroDivisionError"):
+        costs.cost_of(["-c", "1 / 0"], tmp_path)
+
+
+def test_growth_is_a_ratio_for_each_command():
+    row = {"seconds": 2.0, "seconds_to_first_step": 1.0, "peak_memory_mib": 100.0, "disk_mib": 1.0}
+    many = {"seconds": 10.0, "seconds_to_first_step": 1.0, "peak_memory_mib": 150.0, "disk_mib": 10.0}
+    found = costs.growth({10: {"ranking": row}, 100: {"ranking": many}})
+    assert found.loc["ranking"].tolist() == [5, 1, 1.5, 10]

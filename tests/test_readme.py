@@ -37,6 +37,8 @@ QUICK = {
     "studies.comparison": "--epochs 1 --image_size 64 --networks alexnet",
     "studies.ablation": "--epochs 1 --image_size 64 --seeds 0 --leave_out nothing",
     "studies.benchmark": "--image_size 64 --num_images 16 --batch_size 4 --seconds 0.1 --rounds 1",
+    "studies.precision_choices": "--networks alexnet --image_size 64 --batch_size 2 --rounds 1",
+    "studies.costs": "--num_images 40 --image_size 64",
     "studies.time_to_accuracy": "--image_size 64",
     "download_images.py": "--dry_run",  # without it in test_download_images.py, against a server of its own
     "demo.py": "--help",  # without it in test_demo.py, with a browser
@@ -44,7 +46,8 @@ QUICK = {
 WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
 WRITES |= {"studies.comparison": "--save_dir", "studies.baselines": "--save_dir"}
 WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy"), "--output")
-WRITES["studies.windows"] = "--output"
+WRITES |= dict.fromkeys(("studies.windows", "studies.precision_choices", "studies.costs"), "--output")
+LONG = "studies.costs"  # starts six processes
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,14 @@ def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
     assert len(messages) > 10
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python ")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[pytest.mark.slow] if LONG in command else [])
+        for command in COMMANDS
+        if command.startswith("python ")
+    ],
+)
 def test_a_command_of_the_readme_runs(command, trained, tmp_path):
     done = run_here(*small(command, trained, tmp_path)[1:])
     assert done.returncode == 0, done.stderr
