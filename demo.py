@@ -16,49 +16,61 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from scipy import stats
-from scipy.special import expit
 
 import data_set
-import deza2015
-import metrics
-import timeline
 from decoding.decoder import MAX_PIXELS, decode
 from device import select_device
 from pages.leaderboard import leaderboard_page
 from pages.template import thumbnail
+from pair_game import (
+    INTRODUCTION,
+    NAMES,
+    PAIR_MODES,
+    PAIRS,
+    Game,
+    answer,
+    chosen_mode,
+    draw_pairs,
+    held_out,
+    how_good,
+    origin,
+    score_board,
+    to_copy,
+)
 from pictures.sources import Source, of_upload, read
 from rank_images import COLUMNS, score_all
 from siamese_net import SiameseNet, from_checkpoint
-from utils import UserError, at_least, print_configuration, read_csv, read_json, run_main
+from utils import UserError, at_least, print_configuration, run_main
 
 MOST_AT_ONCE = 1000  # pictures that are ranked of what was dropped in
+MAX_UPLOAD = 50  # MB of a file that is dropped in
 SHOWN = 480  # pixels of the longer side of a picture on the page
 ACCENT = "#d55e00"  # the window's colour: told from any other by the colour-blind (Okabe & Ito)
-INTRODUCTION = """How far a picture spread is its virality score, computed from how often it was submitted and how its
-votes compare with what was usual there and then. The pictures are from the test set: the model was not trained on them.
-"""
-NAMES = ("A", "B")  # of the two pictures: "left" and "right" would be wrong where one stands below the other
-ENOUGH = 10  # rounds, before anything is said of how they went
-PAIR_MODES = ("controlled", "all")
-PAIRS = {
-    "controlled": "Both pictures of a pair were first posted to the same community, as near in time as the test "
-    "pictures allow, so that age and community give little away.",
-    "all": "The two pictures of a pair may differ in age and community, which by themselves tell something of how far "
-    "a picture spread.",
-}
-
 ABOUT_RANKS = """Drop pictures here: they stay on the machine that serves this page. The most viral comes first, with
 the window in which the ranker looks at it, and how many of 100 training pictures score lower."""
-LOOKS = "The orange windows show where it looked."
+ABOUT_COPY = """<p>The button copies this text to your clipboard. It makes no link and uploads nothing; the game is
+forgotten within an hour of closing this page. <strong id="copied" role="status"></strong></p>"""
+# Without https, on a machine that is not this one, a browser offers no clipboard: there the marked text is copied.
+COPY = """async (text) => {
+  const box = document.querySelector("#result textarea");
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else { box.select(); document.execCommand("copy"); }
+  document.querySelector("#copied").textContent = "Copied.";
+}"""
+# What was pressed is disabled now: the focus goes on to the button that follows, once that is enabled.
+FOCUS = """() => {
+  document.querySelector("#copied").textContent = "";
+  const button = document.querySelector("#NAME");
+  const focus = (tries) => (button.disabled && tries ? setTimeout(focus, 50, tries - 1) : button.focus());
+  focus(40);
+}"""
 STYLE = """
+gradio-app :focus-visible { outline: 3px solid #0072b2 !important; outline-offset: 2px !important }
 #ranked iframe { width: 100%; height: 90vh; border: 0 }
 button[role=tab][aria-selected=true] { color: var(--body-text-color) } /* Gradio's blue is too faint to read */
 #picture-A figcaption, #picture-B figcaption { font-weight: bold; text-align: center }
@@ -107,150 +119,6 @@ def rank_files(
     return page, "\n".join(f"{row[0]} cannot be read: {row[2]}" for row in rows if row[1] is None)
 
 
-# --- the game -------------------------------------------------------------------------------------------------------
-@dataclass
-class Game:
-    """One visitor's: the pair on the table and those to come (rows of the test table), whether it is answered, and how
-    often each was correct."""
-
-    pair: tuple[int, int] = (0, 0)
-    coming: list[tuple[int, int]] = field(default_factory=list)
-    answered: bool = True
-    rounds: int = 0
-    you: int = 0
-    model: float = 0
-    clock: float = 0
-
-
-def folder_of(check_point: str) -> Path:
-    """The folder of a run, or the exported one."""
-    return Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
-
-
-def held_out(check_point: str, data_path: str) -> pd.DataFrame:
-    """The run's test_scores.csv, less the pictures that are not there, with community, time and day of each picture's
-    first post where the data set has posts with times. `time` is in any unit; `day` is in days, NaN if that unit is
-    not known. Raises UserError if there is no pair, or the data set is another: its training pictures may be this
-    one's test pictures."""
-    scores = folder_of(check_point) / "test_scores.csv"
-    table = read_csv(scores, ["img_id", "v_score", "score"])
-    known = data_set.read_table(data_path, "data_set_iv", ["v_score"])
-    v_score = known.set_index("img_id")["v_score"]
-    if not np.allclose(v_score.reindex(table["img_id"]), table["v_score"]):
-        raise UserError(f"--data_path {data_path} is not the data set of {scores}: their virality scores differ")
-    there = [data_set.picture_path(data_path, img_id).is_file() for img_id in table["img_id"]]
-    if table.loc[there, "v_score"].nunique() < 2:
-        raise UserError(f"--data_path {data_path} holds {sum(there)} of the run's {len(table)} test pictures: no pair")
-    table = table[there].reset_index(drop=True)
-    if (posts := timeline.read_posts(data_path, known)) is not None:
-        first = timeline.first_posts(posts).reindex(table["img_id"])
-        table["community"], table["time"] = first["community"].to_numpy(object), first["time"].to_numpy(float)
-        table["day"] = table["time"] / 86_400 if "hour" in posts else np.nan
-    return table
-
-
-def draw_pairs(table: pd.DataFrame, pair_mode: str, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Pairs of rows of different virality in random order, on random sides, no row in two of them. Empty if there is
-    no pair: in mode controlled (as data_set.controlled_pairs draws them) or where all virality is equal."""
-    v_score = table["v_score"].to_numpy(np.float64)
-    if pair_mode == "controlled":
-        if "community" not in table:
-            return []
-        community = pd.factorize(table["community"])[0]
-        pairs = data_set.controlled_pairs(v_score, community, table["time"].to_numpy(), int(rng.integers(2**31)))
-        return [tuple(pair) for pair in rng.permutation(pairs).tolist()]
-    pairs = []
-    while not pairs and len(np.unique(v_score)) > 1:  # few pictures may all have met an equal one
-        order = rng.permutation(len(table))[: len(table) // 2 * 2].reshape(-1, 2)
-        pairs = [(a, b) for a, b in order.tolist() if v_score[a] != v_score[b]]
-    return pairs
-
-
-def chosen_mode(table: pd.DataFrame, pair_mode: str | None) -> str:
-    """The pair mode that is asked for; by default controlled where the pictures allow it. Raises UserError."""
-    possible = bool(draw_pairs(table, "controlled", np.random.default_rng(0)))
-    if pair_mode == "controlled" and not possible:
-        raise UserError("--pair_mode controlled: no two test pictures of different virality were first posted to one "
-                        "community at about the same time, as far as the data set's submissions tell")  # fmt: skip
-    return pair_mode or ("controlled" if possible else "all")
-
-
-def origin(table: pd.DataFrame, pair: tuple[int, int]) -> str:
-    """Where and when the two pictures were first posted, as text; empty if it is not known."""
-    if "community" not in table or table["community"].iloc[list(pair)].isna().any():
-        return ""
-    (a, b), days = table["community"].iloc[list(pair)], table["day"].iloc[list(pair)].diff().abs().iloc[1]
-    where = f"Both were first posted to {a}" if a == b else f"A was first posted to {a}, B to {b}"
-    if np.isnan(days):
-        return f"{where}, at about the same time." if a == b else f"{where}."
-    return f"{where}, {'within a day of each other' if days <= 1 else f'{np.ceil(days):.0f} days apart'}."
-
-
-def answer(game: Game, choice: int, table: pd.DataFrame, temperature: float | None = None) -> str:
-    """Take the visitor's choice (0: A, 1: B) into the score, once a pair. Returns what there is to say of it."""
-    rows = table.iloc[list(game.pair)]
-    virality, score = rows["v_score"].to_numpy(), rows["score"].to_numpy()
-    truth = int(virality.argmax())
-    timed = "time" in rows and rows["time"].notna().all()
-    age = -rows["time"].to_numpy() if timed else np.zeros(2)
-    points = [0.5 if each[0] == each[1] else float(each.argmax() == truth) for each in (score, age)]
-    if not game.answered:
-        game.answered, game.rounds = True, game.rounds + 1
-        game.you += choice == truth
-        game.model, game.clock = game.model + points[0], game.clock + points[1]
-    said = [f"### {'Correct' if choice == truth else 'Wrong'}: {NAMES[truth]} spread further."]
-    scores = [f"{each:.2f}".replace("-", "−") for each in virality]
-    said += [f"The virality score of A is {scores[0]}, that of B {scores[1]}."]
-    if score[0] == score[1]:
-        said += ["The model could not tell them apart."]
-    else:
-        verdict = "that was correct" if points[0] else "that was wrong"
-        said += [f"The model chose {NAMES[score.argmax()]}{_sure(score, temperature)}: {verdict}."]
-    if age[0] != age[1]:
-        verdict = "that was correct" if points[1] else "that was wrong"
-        said += [f"The clock chose {NAMES[age.argmax()]}, the older one: {verdict}."]
-    return said[0] + "\n" + " ".join([*said[1:], LOOKS * ("x" in table)])
-
-
-def _sure(score: np.ndarray, temperature: float | None) -> str:
-    """How sure the model is of its choice between two pictures, as in Bradley & Terry's model."""
-    if temperature is None:
-        return ""
-    share = 100 * expit(abs(score[0] - score[1]) / temperature)
-    return " and was more than 99 % sure" if share > 99 else f" and was {share:.0f} % sure"
-
-
-def score_board(game: Game, timed: bool = True) -> str:
-    """Everybody's score so far with its 95 % interval, as a table; after ten rounds also what may be made of it."""
-
-    def row(name: str, right: float) -> str:
-        if not game.rounds:
-            return f"| {name} | – |"
-        low, high = metrics.wilson_interval(int(right), game.rounds)
-        return f"| {name} | {right:g} of {game.rounds}: {right / game.rounds:.0%} ({low:.0%} to {high:.0%}) |"
-
-    players = {"You": game.you, "The model": game.model} | (
-        {"The clock: always the older": game.clock} if timed else {}
-    )
-    others = [f"| Guessing | {deza2015.CHANCE:.0%} |", f"| People, on Deza & Parikh's pairs | {deza2015.HUMANS:.2%} |"]
-    head = ["| | correct so far (95 % interval) |", "|---|---|"]
-    table = "\n".join([*head, *(row(*player) for player in players.items()), *others])
-    return table + (f"\n\n{summing_up(game.rounds, players)}" if game.rounds >= ENOUGH else "")
-
-
-def summing_up(rounds: int, players: dict[str, float]) -> str:
-    """What each has after so many rounds, and what guessing alone gives."""
-    low, high = (int(end) for end in stats.binom.interval(0.95, rounds, 0.5))
-    names = {name.partition(":")[0].replace("The", "the").replace("You", "you"): n for name, n in players.items()}
-    have = ", ".join(f"{name} {correct:g}" for name, correct in names.items())
-    beyond = [f"{name} ({correct:g})" for name, correct in names.items() if not low <= correct <= high]
-    apart = f"Beyond that: {', '.join(beyond)}." if beyond else "So nobody here can be told from guessing yet."
-    return (
-        f"**After {rounds} rounds:** {have}; guessing {rounds / 2:g} on average, and between {low} and {high} in 95 of "
-        f"100 games. {apart}"
-    )
-
-
 # --- the page -------------------------------------------------------------------------------------------------------
 def uploaded(payload: Any) -> list[Source]:
     """What was dropped in, pictures and tars of them, under the names that they had there: in its paths Gradio leaves
@@ -276,18 +144,22 @@ def game_tab(
             for name, address in zip(NAMES, shown, strict=True)
         ]
 
+    def scores(game: Game) -> list:
+        played = gr.update(interactive=game.rounds > 0)
+        return [score_board(game, timed), to_copy(game, timed), played]
+
     def new_round(game: Game) -> list:
         game.coming = game.coming or draw_pairs(table, pair_mode, np.random.default_rng())
         game.pair, game.answered = game.coming.pop(), False
         may = [gr.update(interactive=True)] * 2
-        where = html.escape(origin(table, game.pair))
-        return [game, where, *pictures(game, False), "", score_board(game, timed), *may, gr.update(interactive=False)]
+        where, said = html.escape(origin(table, game.pair)), ""
+        may_not = [gr.update(interactive=False)]
+        return [game, where, *pictures(game, False), said, *scores(game), *may, *may_not]
 
     def choose(choice: int, game: Game) -> list:
         said, where = answer(game, choice, table, temperature), html.escape(origin(table, game.pair))
         may_not = [gr.update(interactive=False)] * 2
-        board = score_board(game, timed)
-        return [game, where, *pictures(game, True), said, board, *may_not, gr.update(interactive=True)]
+        return [game, where, *pictures(game, True), said, *scores(game), *may_not, gr.update(interactive=True)]
 
     gr.Markdown("### Which of the two spread further?")
     game = gr.State(Game())
@@ -297,50 +169,46 @@ def game_tab(
         for name in NAMES:
             with gr.Column(min_width=130):  # side by side on a phone too
                 sides.append(gr.HTML(elem_id=f"picture-{name}", padding=False))
-                buttons.append(gr.Button(f"{name} spread further", variant="primary"))
+                buttons.append(gr.Button(f"{name} spread further", variant="primary", elem_id=f"choose-{name}"))
     said = gr.Markdown(elem_id="said")
-    following = gr.Button("Next pair", interactive=False)
+    following = gr.Button("Next pair", interactive=False, elem_id="next")
     board = gr.Markdown(score_board(Game(), timed), elem_id="board")
+    result = gr.Textbox(label="Your result", lines=2, interactive=False, elem_id="result")
+    copy = gr.Button("Copy my result", interactive=False)
+    gr.HTML(ABOUT_COPY, padding=False)
+    copy.click(None, result, js=COPY)
     gr.Markdown(f"{INTRODUCTION} {PAIRS[pair_mode]} {about}")
-    shown = [game, where, *sides, said, board, *buttons, following]
+    shown = [game, where, *sides, said, board, result, copy, *buttons, following]
     for choice, button in enumerate(buttons):
-        button.click(lambda game, choice=choice: choose(choice, game), game, shown, show_progress="hidden")
-    following.click(new_round, game, shown, show_progress="hidden")
+        chosen = button.click(lambda game, choice=choice: choose(choice, game), game, shown, show_progress="hidden")
+        chosen.then(None, js=FOCUS.replace("NAME", "next"))
+    another = following.click(new_round, game, shown, show_progress="hidden")
+    another.then(None, js=FOCUS.replace("NAME", "choose-A"))
     page.load(new_round, game, shown, show_progress="hidden")
 
 
 def rank_tab(
-    gr: Any, model: SiameseNet, side: int, against: np.ndarray, max_pixels: int, temperature: float | None
+    gr: Any,
+    model: SiameseNet,
+    side: int,
+    against: np.ndarray,
+    max_pixels: int,
+    temperature: float | None,
+    max_upload: int,
+    about: str,
 ) -> None:
-    """`gr` is Gradio; the rest is rank_files's."""
+    """`gr` is Gradio, `about` what there is to say of the ranker; the rest is rank_files's and serve's."""
 
     def show(sources: list[Source]) -> list:
         page, unreadable = rank_files(sources, model, side, against, max_pixels, temperature)
         frame = f'<iframe title="Ranked" sandbox="allow-scripts" srcdoc="{html.escape(page)}"></iframe>' if page else ""
         return [frame, gr.update(value=unreadable, visible=bool(unreadable))]
 
-    gr.Markdown(ABOUT_RANKS)
-    files = gr.File(label="Pictures", file_count="multiple", elem_id="files")
+    gr.Markdown(f"{ABOUT_RANKS} {about}")
+    files = gr.File(label=f"Pictures, of up to {max_upload} MB each", file_count="multiple", elem_id="files")
     files.preprocess = uploaded
     faults = gr.Textbox(label="Not ranked", visible=False, interactive=False, elem_id="faults")
     files.change(show, files, [gr.HTML(elem_id="ranked"), faults])
-
-
-def how_good(check_point: str) -> str:
-    """How often the run's ranker is correct on its test pairs and how far its sureness can be believed, where its
-    results.json says so."""
-    path = folder_of(check_point) / "results.json"
-    results = read_json(path) if path.is_file() else {}
-    try:
-        test, known = results["test"], results["calibration"]
-        low, high = (f"{test[f'pair_accuracy_{end}']:.0%}" for end in ("low", "high"))
-        errors = f"{known['ece']:.1%} on average ({known['ece_low']:.1%} to {known['ece_high']:.1%})"
-        return (
-            f"On {test['pairs']:,} pairs of test pictures the model is correct in {test['pair_accuracy']:.0%} (95 % "
-            f"interval {low} to {high}; guessing: 50%). Its “% sure” is off by {errors}."
-        )
-    except (KeyError, TypeError, ValueError):  # of another version, or exported without
-        return ""
 
 
 def build_page(
@@ -350,21 +218,23 @@ def build_page(
     device: str,
     max_pixels: int = MAX_PIXELS,
     pair_mode: str | None = None,
+    max_upload: int = MAX_UPLOAD,
 ) -> Any:
-    """Both tabs. `gr` is Gradio; `pair_mode` is `chosen_mode`'s."""
+    """Both tabs. `gr` is Gradio; `pair_mode` is `chosen_mode`'s, `max_upload` in MB."""
     model, state = from_checkpoint(check_point)
     model, side = model.to(select_device(device)), state["transform"]["side"]
     if "train_scores" not in state:
         raise UserError(f"--check_point {check_point} is of a run that has not finished: no percentile")
     table, temperature = held_out(check_point, data_path), state.get("temperature")
-    pair_mode = chosen_mode(table, pair_mode)
+    pair_mode, about = chosen_mode(table, pair_mode), how_good(check_point)
     # What was dropped in is deleted within the hour.
     with gr.Blocks(title="Image virality", analytics_enabled=False, delete_cache=(600, 3000)) as page:
         gr.Markdown("# Image virality\nWhich pictures spread, and where in them that shows.")
         with gr.Tab("The game"):
-            game_tab(gr, page, table, data_path, pair_mode, temperature, how_good(check_point))
+            game_tab(gr, page, table, data_path, pair_mode, temperature, about)
         with gr.Tab("Rank your pictures"):
-            rank_tab(gr, model, side, state["train_scores"].numpy(), max_pixels, temperature)
+            against = state["train_scores"].numpy()
+            rank_tab(gr, model, side, against, max_pixels, temperature, max_upload, about)
     return page
 
 
@@ -377,7 +247,9 @@ def parse_arguments() -> argparse.Namespace:
     flag("--pair_mode", choices=PAIR_MODES, help="pairs of the game: controlled (default, where possible) or all")
     flag("--host", default="127.0.0.1", help="address to serve on (default %(default)s: this machine only)")
     flag("--port", type=at_least(1), default=7860)
-    flag("--max_upload", type=at_least(1), default=50, metavar="MB", help="largest upload (default %(default)s)")
+    flag(
+        "--max_upload", type=at_least(1), default=MAX_UPLOAD, metavar="MB", help="largest upload (default %(default)s)"
+    )
     flag("--max_pixels", type=at_least(1), default=MAX_PIXELS, help="largest picture (default %(default)s)")
     flag("--device", default="auto")
     return parser.parse_args()
@@ -411,7 +283,8 @@ def main() -> None:
         except ImportError as error:
             raise UserError("the demo needs Gradio: pip install -r requirements-demo.txt") from error
         print_configuration(args, "demo")
-        page = build_page(gr, args.check_point, args.data_path, args.device, args.max_pixels, args.pair_mode)
+        limits = args.max_pixels, args.pair_mode, args.max_upload
+        page = build_page(gr, args.check_point, args.data_path, args.device, *limits)
         serve(page, gr, args.host, args.port, args.max_upload)
 
 

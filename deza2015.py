@@ -19,7 +19,8 @@ import scipy.io
 import virality
 from utils import UserError, check_outputs, print_configuration, read_csv, run_main, write_csv
 
-# Shares of the 489 pairs that are ordered rightly (Deza & Parikh 2015, table 4).
+TEST_PAIRS = 489
+# Shares of these pairs that are ordered rightly (Deza & Parikh 2015, table 4).
 CHANCE, HUMANS, ATTRIBUTES = 0.50, 0.6012, 0.6810
 # The paper's vote: the viral image is the one with more of an attribute (+1) or with less of it (−1).
 VOTES = {"animal": 1, "synthgen": 1, "beautiful": -1, "explicit": 1, "sexual": -1}

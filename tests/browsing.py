@@ -52,6 +52,27 @@ def press(browser, *keys: str) -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
+def tab_stops(browser, until: str, most: int = 40) -> list[dict[str, Any]]:
+    """Press Tab until the focus is on the element whose text is `until`: of each stop its text, whether it has a frame
+    that shows the focus, and whether its middle is in sight, with nothing else over it."""
+    from selenium.webdriver.common.keys import Keys
+
+    stops = []
+    while len(stops) < most and (not stops or stops[-1]["text"] != until):
+        press(browser, Keys.TAB)
+        stops.append(
+            browser.execute_script("""
+                const node = document.activeElement, style = getComputedStyle(node), box = node.getBoundingClientRect();
+                const over = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+                return { text: node.innerText || node.getAttribute("aria-label") || node.tagName,
+                  framed: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+                  "in sight": over !== null && (node.contains(over) || over.contains(node)) };
+            """)
+        )
+    assert stops[-1]["text"] == until, [stop["text"] for stop in stops]
+    return stops
+
+
 def click(browser, element) -> None:
     """Scroll an element into the middle, where nothing sticks, and click it."""
     browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)

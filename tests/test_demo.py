@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from browsing import axe_faults, becomes, find, fits, show, wait
+from browsing import axe_faults, becomes, click, find, fits, press, show, tab_stops, wait
 from conftest import run_here
 from PIL import Image
 
 import demo
+import pair_game
 import utils
 
 
@@ -39,12 +40,13 @@ def finished(sample, tmp_path_factory):
 def test_a_pair_is_of_two_viralities_and_either_side_may_win():
     table = pd.DataFrame({"v_score": [0.0, 0.0, 1.0, 2.0]})
     rng = np.random.default_rng(0)
-    drawn = [demo.draw_pairs(table, "all", rng) for _ in range(200)]
+    drawn = [pair_game.draw_pairs(table, "all", rng) for _ in range(200)]
     assert all(drawn) and all(len(set(sum(pairs, ()))) == 2 * len(pairs) for pairs in drawn)  # no picture in two
     virality = table["v_score"].to_numpy()[np.concatenate(drawn)]
     assert (virality[:, 0] != virality[:, 1]).all()
     assert 0.4 < (virality[:, 0] > virality[:, 1]).mean() < 0.6
-    assert demo.draw_pairs(table.assign(v_score=1.0), "all", rng) == demo.draw_pairs(table, "controlled", rng) == []
+    assert pair_game.draw_pairs(table.assign(v_score=1.0), "all", rng) == []
+    assert pair_game.draw_pairs(table, "controlled", rng) == []
 
 
 def posted(n=40):
@@ -58,12 +60,12 @@ def posted(n=40):
 
 def test_controlled_pairs_are_of_one_community_and_the_default_where_there_are_any():
     table = posted()
-    pairs = demo.draw_pairs(table, "controlled", np.random.default_rng(0))
+    pairs = pair_game.draw_pairs(table, "controlled", np.random.default_rng(0))
     assert len(pairs) == 20 and all((a < 20) == (b < 20) and abs(a - b) < 10 for a, b in pairs)
-    assert demo.chosen_mode(table, None) == demo.chosen_mode(table, "controlled") == "controlled"
-    assert demo.chosen_mode(table, "all") == demo.chosen_mode(table[["v_score"]], None) == "all"
+    assert pair_game.chosen_mode(table, None) == pair_game.chosen_mode(table, "controlled") == "controlled"
+    assert pair_game.chosen_mode(table, "all") == pair_game.chosen_mode(table[["v_score"]], None) == "all"
     with pytest.raises(utils.UserError, match="--pair_mode controlled: no two test pictures"):
-        demo.chosen_mode(table.assign(community=None), "controlled")
+        pair_game.chosen_mode(table.assign(community=None), "controlled")
 
 
 @pytest.mark.parametrize(
@@ -79,26 +81,26 @@ def test_controlled_pairs_are_of_one_community_and_the_default_where_there_are_a
 def test_where_and_when_both_were_posted_is_said(pair, days, said):
     table = posted()
     table.loc[list(pair), "day"] = days
-    assert demo.origin(table, pair) == said
-    assert demo.origin(table.assign(community=None), pair) == demo.origin(table[["v_score"]], pair) == ""
+    assert pair_game.origin(table, pair) == said
+    assert pair_game.origin(table.assign(community=None), pair) == pair_game.origin(table[["v_score"]], pair) == ""
 
 
 def test_all_scores_are_kept_and_a_pair_counts_once():
     table = pd.DataFrame({"v_score": [0.0, 1.0, 2.0], "score": [0.5, 0.1, 0.1], "time": [5.0, 6.0, np.nan]})
-    game = demo.Game((0, 1), answered=False)
-    said = demo.answer(game, 1, table, temperature=0.8)
+    game = pair_game.Game((0, 1), answered=False)
+    said = pair_game.answer(game, 1, table, temperature=0.8)
     assert said.startswith("### Correct: B spread further.")
     assert "The model chose A and was 62 % sure: that was wrong. The clock chose A, the older one: that was" in said
     assert (game.rounds, game.you, game.model, game.clock) == (1, 1, 0, 0)
-    demo.answer(game, 0, table)  # a second click
+    pair_game.answer(game, 0, table)  # a second click
     assert (game.rounds, game.you, game.model, game.clock) == (1, 1, 0, 0)
     game.pair, game.answered = (1, 2), False
-    said = demo.answer(game, 0, table)
+    said = pair_game.answer(game, 0, table)
     assert said.startswith("### Wrong: B spread further.") and "could not tell" in said and "clock" not in said
     assert (game.rounds, game.you, game.model, game.clock) == (2, 1, 0.5, 0.5)
-    board = demo.score_board(game)
+    board = pair_game.score_board(game)
     assert "| You | 1 of 2: 50% (9% to 91%) |" in board and "60.12%" in board and "| Guessing | 50% |" in board
-    assert "clock" in board and "clock" not in demo.score_board(game, timed=False)
+    assert "clock" in board and "clock" not in pair_game.score_board(game, timed=False)
 
 
 @pytest.mark.parametrize(
@@ -108,25 +110,41 @@ def test_all_scores_are_kept_and_a_pair_counts_once():
 )  # fmt: skip
 def test_the_model_says_how_sure_it_is(difference, temperature, said):
     table = pd.DataFrame({"v_score": [0.0, 1.0], "score": [difference, 0.0]})
-    assert said in demo.answer(demo.Game((0, 1), answered=False), 0, table, temperature)
+    assert said in pair_game.answer(pair_game.Game((0, 1), answered=False), 0, table, temperature)
 
 
 @pytest.mark.parametrize(("you", "said"), [(8, "nobody here can be told from guessing"), (9, "Beyond that: you (9).")])
 def test_after_ten_rounds_it_is_said_what_everybody_has_and_what_guessing_gives(you, said):
-    game = demo.Game(rounds=10, you=you, model=6.5, clock=5)
-    board = demo.score_board(game)
-    have = f"**After 10 rounds:** you {you}, the model 6.5, the clock 5; guessing 5 on average, and between 2 and 8 in"
-    assert have in board and said in board
-    assert "After" not in demo.score_board(demo.Game(rounds=9, you=9))
+    game = pair_game.Game(rounds=10, you=you, model=6.5, clock=5)
+    board = pair_game.score_board(game)
+    share = {8: "49% to 94%", 9: "60% to 98%"}[you]
+    # Half a point: from the low end of 6 of 10 to the high end of 7 of 10.
+    have = (
+        f"**After 10 rounds:** you {you} ({share}), the model 6.5 (31% to 89%), the clock 5 (24% to 76%); guessing 5 "
+    )
+    assert f"{have}on average, and between 2 and 8 in" in board and said in board
+    assert "60.12% of 489 (56% to 64%)" in board
+    assert "After" not in pair_game.score_board(pair_game.Game(rounds=9, you=9))
+
+
+def test_what_is_copied_holds_the_result_and_no_address():
+    assert pair_game.to_copy(pair_game.Game(), True) == ""
+    text = pair_game.to_copy(pair_game.Game(rounds=10, you=8, model=6, clock=5), False)
+    assert text.startswith("Which of two pictures spread further? Correct on 10 pairs (95 % intervals): you 8 (49% to")
+    assert "guessing 5 on average" in text and "clock" not in text and not re.search(r"://|www|\n", text)
+    assert "on 1 pair (" in pair_game.to_copy(pair_game.Game(rounds=1, you=1), True)
 
 
 def test_no_sentence_leaves_open_whether_right_is_a_side_or_a_verdict(finished):
-    rng, game, table = np.random.default_rng(0), demo.Game(), posted()
-    texts = [demo.INTRODUCTION, *demo.PAIRS.values(), demo.how_good(str(finished / "best.pt")), demo.score_board(game)]
-    for pair in demo.draw_pairs(table, "controlled", rng):
+    rng, game, table = np.random.default_rng(0), pair_game.Game(), posted()
+    texts = [pair_game.INTRODUCTION, *pair_game.PAIRS.values(), pair_game.how_good(str(finished / "best.pt"))]
+    texts += [pair_game.score_board(game), demo.ABOUT_COPY, demo.ABOUT_RANKS]
+    assert "guessing: 50%; the older picture: " in texts[3]
+    for pair in pair_game.draw_pairs(table, "controlled", rng):
         game.pair, game.answered = pair, False
-        texts += [demo.origin(table, pair), demo.answer(game, int(rng.integers(2)), table, 1.0), demo.score_board(game)]
-    assert "guessing: 50%" in texts[3] and "After 20 rounds" in texts[-1]
+        texts += [pair_game.origin(table, pair), pair_game.answer(game, int(rng.integers(2)), table, 1.0)]
+        texts += [pair_game.score_board(game), pair_game.to_copy(game, True)]
+    assert "After 20 rounds" in texts[-2]
     assert [text for text in texts if re.search(r"\b(right|left)\b", text)] == []
 
 
@@ -134,7 +152,7 @@ def test_what_is_said_of_the_ranker_is_left_out_where_its_results_do_not_say_it(
     for results in (None, "{}", "[]", '{"test": {"pairs": "x"}, "calibration": {}}'):
         if results:
             (tmp_path / "results.json").write_text(results)
-        assert demo.how_good(str(tmp_path / "best.pt")) == demo.how_good(str(tmp_path)) == ""
+        assert pair_game.how_good(str(tmp_path / "best.pt")) == pair_game.how_good(str(tmp_path)) == ""
 
 
 @pytest.mark.parametrize(
@@ -162,10 +180,10 @@ def test_another_data_set_than_the_run_s_is_refused(sample, finished, tmp_path):
     table = pd.read_csv(sample / "datasets" / "data_set_iv.csv")
     table.assign(v_score=table["v_score"] + 1).to_csv(tmp_path / "datasets" / "data_set_iv.csv", index=False)
     with pytest.raises(utils.UserError, match=f"--data_path {tmp_path} is not the data set of"):
-        demo.held_out(str(finished / "best.pt"), str(tmp_path))
+        pair_game.held_out(str(finished / "best.pt"), str(tmp_path))
     with pytest.raises(utils.UserError, match=r"holds 0 of the run's \d+ test pictures: no pair"):
         shutil.copy(sample / "datasets" / "data_set_iv.csv", tmp_path / "datasets")
-        demo.held_out(str(finished / "best.pt"), str(tmp_path))
+        pair_game.held_out(str(finished / "best.pt"), str(tmp_path))
 
 
 def test_without_gradio_it_says_what_to_install(sample, finished, monkeypatch):
@@ -239,7 +257,7 @@ def test_five_rounds_of_the_game(browser, address, width):
     open_page(browser, address, width)
     wait(browser, lambda: text("where").startswith("Both were first posted to"))
     for rounds in range(1, 6):
-        side = demo.NAMES[rounds % 2]
+        side = pair_game.NAMES[rounds % 2]
         press_button(browser, f"{side} spread further", width)
         wait(browser, lambda rounds=rounds: f"of {rounds}:" in text("board"))
         wait(browser, lambda: "% sure" in text("said") and "The clock chose" in text("said"))
@@ -280,6 +298,56 @@ def test_pictures_dropped_in_are_ranked_and_what_is_none_is_named(browser, addre
     finally:
         browser.switch_to.default_content()
     check_quiet(browser, address)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_round_by_the_keyboard_alone(browser, address, width):
+    """Each stop of the Tab key is framed and in sight, in the order of the page; the focus goes on by itself."""
+    from selenium.webdriver.common.keys import Keys
+
+    def focused():
+        return browser.execute_script("return document.activeElement.innerText || document.activeElement.tagName")
+
+    open_page(browser, address, width)
+    wait(browser, lambda: button(browser, "A spread further").is_enabled())
+    stops = tab_stops(browser, until="B spread further")
+    assert [stop["text"] for stop in stops][-2:] == ["A spread further", "B spread further"]
+    assert "The game" in [stop["text"] for stop in stops]
+    assert [stop for stop in stops if not (stop["framed"] and stop["in sight"])] == []
+    press(browser, Keys.ENTER)
+    becomes(browser, focused, "Next pair")
+    becomes(browser, lambda: "of 1:" in find(browser, "#board")[0].text, True)
+    stops = tab_stops(browser, until="Copy my result")
+    assert [stop for stop in stops if not (stop["framed"] and stop["in sight"])] == []
+    press(browser, Keys.SHIFT + Keys.TAB * len(stops) + Keys.SHIFT, Keys.SPACE)
+    becomes(browser, focused, "A spread further")
+    check_quiet(browser, address)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_result_is_copied_and_goes_nowhere(browser, address, width):
+    browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    open_page(browser, address, width)
+    wait(browser, lambda: button(browser, "A spread further").is_enabled())
+    assert not button(browser, "Copy my result").is_enabled()
+    press_button(browser, "A spread further", width)
+    copy = wait(browser, lambda: (found := button(browser, "Copy my result")).is_enabled() and found)
+    click(browser, copy)
+    becomes(browser, lambda: find(browser, "#copied")[0].text, "Copied.")
+    copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0], arguments[0])")
+    assert copied == find(browser, "#result textarea")[0].get_property("value")
+    assert copied.startswith("Which of two pictures spread further? Correct on 1 pair (95 % intervals): you ")
+    check_quiet(browser, address)
+
+
+def test_a_picture_larger_than_the_limit_is_named_in_one_line(browser, address, tmp_path):
+    (tmp_path / "large.jpg").write_bytes(bytes(1_100_000))
+    open_page(browser, address, 390)
+    [each for each in find(browser, "button[role=tab]") if each.text == "Rank your pictures"][0].click()
+    wait(browser, lambda: "up to 1 MB each" in find(browser, "#files")[0].text)
+    find(browser, "#files input[type=file]")[0].send_keys(str(tmp_path / "large.jpg"))
+    said = 'File(s) exceed the maximum allowed size of 1.0 Mb: "large.jpg"'
+    becomes(browser, lambda: said in find(browser, ".toast-wrap")[0].text, True)
 
 
 def upload(address, *files):
@@ -324,3 +392,18 @@ def test_a_tar_is_taken_a_list_is_not_and_not_more_than_a_thousand_at_once(finis
     ]
     page, faults = demo.rank_files(sources[:1], *words, max_pixels=100)
     assert page == "" and "pixels are more than 100" in faults
+
+
+@pytest.mark.parametrize("kind", ["jpg", "heic"])
+def test_a_picture_that_the_camera_stored_on_its_side_stands_upright(finished, tmp_path, kind):
+    if kind == "heic":
+        pytest.importorskip("pillow_heif", reason="pillow-heif is not installed").register_heif_opener()
+    exif = Image.Exif()
+    exif[0x112] = 6  # turned by a quarter
+    Image.effect_noise((96, 64), 40).convert("RGB").save(tmp_path / f"phone.{kind}", exif=exif)
+    model, state = demo.from_checkpoint(finished / "best.pt")
+    words = model, state["transform"]["side"], state["train_scores"].numpy()
+    page, faults = demo.rank_files(demo.uploaded([File(tmp_path / f"phone.{kind}", f"phone.{kind}")]), *words)
+    assert faults == ""
+    ((name, *_, size, _),) = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert (name, size) == (f"phone.{kind}", [64, 96])
