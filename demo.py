@@ -55,12 +55,13 @@ ABOUT_RANKS = """Drop pictures here: they stay on the machine that serves this p
 the window in which the ranker looks at it, and how many of 100 training pictures score lower."""
 ABOUT_COPY = """<p>The button copies this text to your clipboard. It makes no link and uploads nothing; the game is
 forgotten within an hour of closing this page. <strong id="copied" role="status"></strong></p>"""
-# Without https, on a machine that is not this one, a browser offers no clipboard: there the marked text is copied.
+# A browser may refuse its clipboard, and offers none to a page from another machine without https: then the text in the
+# box is marked and copied as Ctrl-C would.
 COPY = """async (text) => {
-  const box = document.querySelector("#result textarea");
-  if (navigator.clipboard) await navigator.clipboard.writeText(text);
-  else { box.select(); document.execCommand("copy"); }
-  document.querySelector("#copied").textContent = "Copied.";
+  let copied = true;
+  try { await navigator.clipboard.writeText(text); }
+  catch { document.querySelector("#result textarea").select(); copied = document.execCommand("copy"); }
+  document.querySelector("#copied").textContent = copied ? "Copied." : "Not copied: this browser does not allow it.";
 }"""
 # What was pressed is disabled now: the focus goes on to the button that follows, once that is enabled.
 FOCUS = """() => {
