@@ -301,8 +301,9 @@ def main() -> None:
 
         feature_training.rank_features(args.features, args.check_point, output, format)
         return
-    outputs = {"--output": output, "--page": args.page, "--left_out": args.left_out}
-    outputs["the table of unreadable pictures"] = unreadable = next_to(output, ".unreadable.csv")
+    unreadable = next_to(output, ".unreadable.csv")
+    outputs = {"--output": output, "the table of unreadable pictures": unreadable}
+    outputs |= {"--page": args.page, "--left_out": args.left_out}
     check_outputs(outputs, [*args.source, args.check_point])
     if args.copy_top and distributed.rank() == 0:
         check_folder(args.copy_top[1], args.source, outputs.values())
