@@ -330,8 +330,7 @@ def main() -> None:
         if distributed.rank():
             return
         join_journals(journal, with_faults=True)
-        train_scores = state.get("train_scores")
-        train_scores = None if train_scores is None else train_scores.numpy()
+        train_scores = None if (found := state.get("train_scores")) is None else found.numpy()
         ranks, truncated = rank(journal, listed, train_scores, unreadable, left_out)
         print_faults(unreadable, left_out.counts[UNREADABLE])
         if not len(ranks.scores):
