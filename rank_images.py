@@ -55,6 +55,7 @@ from utils import (
     fingerprint,
     next_to,
     print_configuration,
+    read_json,
     rows_written,
     run_main,
     write_text,
@@ -213,8 +214,10 @@ def write_page(
     num_workers: int,
     max_pixels: int = MAX_PIXELS,
     temperature: float | None = None,
+    check_point: str | None = None,
 ) -> None:
-    """The leaderboard of the ON_PAGE pictures at both ends; of two that are compared it says how sure the model is."""
+    """The leaderboard of the ON_PAGE pictures at both ends; of two that are compared it says how sure the model is, and
+    of the model how good it is on its test pairs."""
 
     def one(row: list) -> tuple[list, str, tuple[int, int]] | None:
         try:
@@ -228,7 +231,18 @@ def write_page(
     rows, thumbnails, sizes = (list(part) for part in zip(*shown, strict=True)) if shown else ([], [], [])
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[1:], float))
     title = f"{len(ranks.scores)} pictures, ranked"
-    write_text(path, leaderboard_page(table, thumbnails, sizes, title, against, temperature))
+    how_good = test_accuracy(check_point) if check_point else None
+    write_text(path, leaderboard_page(table, thumbnails, sizes, title, against, temperature, how_good))
+
+
+def test_accuracy(check_point: str) -> dict[str, float] | None:
+    """Test pair accuracy (value, low, high, n) of the run that a checkpoint is of; None without its results.json."""
+    try:
+        test = read_json(Path(check_point).parent / "results.json")["test"]
+        ends = {end: test[f"pair_accuracy_{end}"] for end in ("low", "high")}
+        return {"value": test["pair_accuracy"], "n": test["pairs"], **ends}
+    except (UserError, KeyError, TypeError):
+        return None
 
 
 def print_ends(ranks: Ranks, against: str) -> None:
@@ -343,7 +357,7 @@ def main() -> None:
         against = "pictures ranked here" if train_scores is None else "training pictures"
         print_ends(ranks, against)
         if args.page:
-            write_page(ranks, args.page, against, args.num_workers, args.max_pixels, temperature)
+            write_page(ranks, args.page, against, args.num_workers, args.max_pixels, temperature, args.check_point)
         if args.copy_top:
             copy_top(ranks, *args.copy_top)
         journal.unlink()

@@ -13,7 +13,7 @@ from pages.template import data_address, escape
 from utils import with_formulas, without_formulas
 from visualisation import Figure, as_bytes
 
-EMBEDDED = 2_000_000  # bytes; a larger file is linked to where it lies, beside the page
+EMBEDDED = 500_000  # bytes; a larger file is linked to where it lies, beside the page
 
 # What each figure of a run's folder is, and what to see in it; in the order of the page.
 FIGURES = {

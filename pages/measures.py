@@ -64,14 +64,17 @@ def measures_table(group: dict[str, Any]) -> str:
 
 def html_table(columns: dict[str, str], rows: list[tuple[str, ...]]) -> str:
     """`columns`: heading → class of its cells ('' for none). A column that is empty in every row is left out; the first
-    one names the row."""
+    one names the row. What is `about` stands under that name where the screen is narrow."""
     used = [place for place in range(len(columns)) if place == 0 or any(row[place] for row in rows)]
     headings, kinds = list(columns), [f' class="{kind}"' if kind else "" for kind in columns.values()]
     head = "".join(f'<th scope="col"{kinds[place]}>{escape(headings[place])}</th>' for place in used)
     body = ""
     for row in rows:
         cells = "".join(f"<td{kinds[place]}>{escape(row[place])}</td>" for place in used[1:])
-        body += f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
+        about = "".join(
+            f'<span class="narrow">{escape(row[place])}</span>' for place in used if "about" in kinds[place]
+        )
+        body += f'<tr><th scope="row">{escape(row[0])}{about}</th>{cells}</tr>'
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
