@@ -130,7 +130,7 @@ def calibration_section(results: dict[str, Any]) -> str:
         caption = "Accuracy on the pairs that it is surest of."
         see = "If its confidence means something, the line falls from left to right, to the accuracy on all pairs."
         if len(bins):
-            see += f" Those are {int(bins['n'].sum()):,}; the points on the left are of few of them, and have no intervals."
+            see += f" Those are {int(bins['n'].sum()):,}; the points on the left are of few, and have no intervals."
         parts.append(drawn(visualisation.coverage_curve(coverage), "coverage", caption, see))
     for name, points in (("bins", bins), ("coverage", coverage)):
         if name in found and not len(points):
