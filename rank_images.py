@@ -231,11 +231,11 @@ def write_page(
     rows, thumbnails, sizes = (list(part) for part in zip(*shown, strict=True)) if shown else ([], [], [])
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[1:], float))
     title = f"{len(ranks.scores)} pictures, ranked"
-    how_good = test_accuracy(check_point) if check_point else None
+    how_good = run_accuracy(check_point) if check_point else None
     write_text(path, leaderboard_page(table, thumbnails, sizes, title, against, temperature, how_good))
 
 
-def test_accuracy(check_point: str) -> dict[str, float] | None:
+def run_accuracy(check_point: str) -> dict[str, float] | None:
     """Test pair accuracy (value, low, high, n) of the run that a checkpoint is of; None without its results.json."""
     try:
         test = read_json(Path(check_point).parent / "results.json")["test"]

@@ -50,8 +50,8 @@ def leaderboard_page(
 
 def _how_good(value: float, low: float, high: float, n: int) -> str:
     return (
-        f"Of {n:,} pairs of pictures that it had never seen it ordered {value:.0%} as they had spread (95 % interval "
-        f"{low:.0%} to {high:.0%}); guessing gives 50%."
+        f"The model ordered {value:.0%} (95 % interval {low:.0%} to {high:.0%}) of {n:,} pairs of unseen pictures as "
+        "they had spread; guessing gives 50 %."
     )
 
 

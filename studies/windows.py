@@ -258,8 +258,8 @@ def study_run(run: Run, judge: Run | None) -> tuple[dict[str, Any], dict[str, np
 def for_report(deletion: dict[str, Any]) -> dict[str, Any]:
     """What the run's report draws of it (pages/evidence.py): as a ranker of whole pictures judges, if any."""
     judge = "its window, by type 0" if "its window, by type 0" in deletion else "its window, by itself"
-    by = "a ranker of whole pictures" if judge.endswith("type 0") else "the ranker itself, which sees its window alone"
-    return deletion[judge]["means"] | {"unit": f"change of the score in its standard deviations, by {by}"}
+    by = "a ranker of whole pictures" if judge.endswith("type 0") else "the ranker itself"
+    return deletion[judge]["means"] | {"unit": f"in standard deviations of the scores of {by}"}
 
 
 def over_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:

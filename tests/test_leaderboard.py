@@ -46,7 +46,7 @@ def test_leaderboard_holds_everything_and_lets_no_name_out():
     assert "guessing gives" not in page
     how_good = {"value": 0.62, "low": 0.58, "high": 0.66, "n": 1234}
     page = leaderboard_page(*ranked(HOSTILE), temperature=1.5, accuracy=how_good)
-    assert "Of 1,234 pairs" in page and "62% as they had spread (95 % interval 58% to 66%)" in page
+    assert "62% (95 % interval 58% to 66%) of 1,234 pairs" in page and "guessing gives 50 %" in page
     with pytest.raises(ValueError, match="do not fit"):
         leaderboard_page(ranked(["a"])[0], [], [])
 

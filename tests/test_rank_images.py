@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -504,3 +505,18 @@ def test_a_picture_that_has_gone_is_left_out_of_the_page(folder, rank, tmp_path,
     monkeypatch.setattr(rank_images, "write_page", after_a_loss)
     assert len(rank(folder, "--page", tmp_path / "page.html")) == 9
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 8
+
+
+def test_the_page_says_how_good_the_run_is_that_its_checkpoint_is_of(ranker, tmp_path):
+    assert rank_images.run_accuracy(ranker) is None  # no results beside it
+    test = {"pair_accuracy": 0.62, "pair_accuracy_low": 0.58, "pair_accuracy_high": 0.66, "pairs": 1234}
+    (tmp_path / "results.json").write_text(json.dumps({"test": test}))
+    (tmp_path / "best.pt").symlink_to(ranker)
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (80, 60)).save(tmp_path / "in" / "a.png")
+    words = [tmp_path / "in", "--check_point", tmp_path / "best.pt", "--output", tmp_path / "ranks.csv"]
+    done = run_here("rank_images.py", *words, "--page", tmp_path / "page.html", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "62% (95 % interval 58% to 66%) of 1,234 pairs" in (tmp_path / "page.html").read_text()
+    (tmp_path / "results.json").write_text("[]")
+    assert rank_images.run_accuracy(tmp_path / "best.pt") is None

@@ -47,7 +47,7 @@ WRITES = {"train_siamese.py": "--save_dir", "train_classifier.py": "--save_dir"}
 WRITES |= {"studies.comparison": "--save_dir", "studies.baselines": "--save_dir"}
 WRITES |= dict.fromkeys(("studies.ablation", "studies.benchmark", "studies.time_to_accuracy"), "--output")
 WRITES |= dict.fromkeys(("studies.windows", "studies.precision_choices", "studies.costs"), "--output")
-LONG = "studies.costs"  # starts six processes
+LONG = ("studies.costs", "studies.precision_choices")  # six processes; a network of every precision
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, marks=[pytest.mark.slow] if LONG in command else [])
+        pytest.param(command, marks=[pytest.mark.slow] if any(name in command for name in LONG) else [])
         for command in COMMANDS
         if command.startswith("python ")
     ],

@@ -154,13 +154,14 @@ def shorten(text: str, columns: int) -> str:
 def wrap(text: str, columns: int, lines: int) -> list[str]:
     """Wrap a text into at most `lines` lines of at most so many columns, at a space if there is one nearby."""
     columns = max(4, columns)
-    text = shorten(text, columns * lines - (lines - 1) * min(6, columns // 3))
+    nearby = columns // 3
+    text = shorten(text, columns * lines - (lines - 1) * nearby)
     wrapped = []
     while text and len(wrapped) < lines - 1 and _width(text) > columns:
         end = len(text)
         while _width(text[:end]) > columns:
             end -= 1
-        space = text.rfind(" ", max(0, end - 6), end + 1)
+        space = text.rfind(" ", max(0, end - nearby), end + 1)
         cut = space if space > 0 else end
         wrapped.append(text[:cut].rstrip())
         text = text[cut:].lstrip()
