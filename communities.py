@@ -1,4 +1,4 @@
-"""Submissions → the community that each picture belongs to: the table that the classifier is trained on."""
+"""Submissions → the community of each picture: the table on which the classifier is trained."""
 
 from __future__ import annotations
 

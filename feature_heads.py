@@ -139,7 +139,7 @@ def choose_head(
 
 @torch.inference_mode()
 def outputs_of(head: nn.Module, features: np.ndarray) -> np.ndarray:
-    """What the head makes of features (n, d): (n, outputs), float64, in double precision, a row at a time alike."""
+    """The head's output for features (n, d): (n, outputs), float64, in double precision, a row at a time alike."""
     head = copy.deepcopy(head).double().eval()
     parts = np.array_split(features, max(1, -(-len(features) // BATCH)))
     return np.concatenate([head(torch.from_numpy(part).double()).numpy() for part in parts])
@@ -147,13 +147,13 @@ def outputs_of(head: nn.Module, features: np.ndarray) -> np.ndarray:
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 def state_of(head: nn.Sequential, chosen: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds of a head: how it is built, its weights, and what made the features."""
+    """The entries of a head in a checkpoint: its architecture, its weights, and the network that made the features."""
     shape = {"kind": chosen["head"], "setting": chosen["setting"], "width": head[0].mean.shape[0]}
     return {"head": shape | {"outputs": head[-1].out_features}, "model": head.state_dict(), "features": about}
 
 
 def head_from_checkpoint(path: str | Path, kind: str, file: FeatureFile) -> tuple[nn.Module, dict[str, Any]]:
-    """The head of a checkpoint of this `kind`, ready to use, and all that the checkpoint holds.
+    """The head from a checkpoint of this `kind`, ready for inference, and the whole checkpoint.
 
     Raises UserError if the features of `file` are not of the width, or of the network, that it was trained on.
     """

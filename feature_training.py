@@ -200,12 +200,12 @@ def softmax(outputs: np.ndarray) -> np.ndarray:
 
 
 def best_of(tried: list[dict[str, Any]]) -> dict[str, Any]:
-    """The first of the highest validation figure, which `choose_head` keeps."""
+    """The first setting with the highest validation figure, which `choose_head` keeps."""
     return max((row for row in tried if np.isfinite(row["validation"])), key=lambda row: row["validation"])
 
 
 def print_heads(tried: list[dict[str, Any]], figure: str, seconds: float) -> None:
-    """The best setting of each kind of head, and which is kept."""
+    """Print the best setting of each kind of head, and which one is kept."""
     kinds = dict.fromkeys(row["head"] for row in tried)
     best = {kind: best_of([row for row in tried if row["head"] == kind]) for kind in kinds}
     said = [f"{kind} {row['validation']:.4f} (setting {row['setting']:g})" for kind, row in best.items()]
@@ -240,7 +240,7 @@ def rank_features(features: str | Path, check_point: str | Path, output: str | P
 
 
 def label_features(features: str | Path, check_point: str | Path, output: str | Path, format: str = "csv") -> None:
-    """path,label,probability of features of pictures, as label_images.py writes it of pictures."""
+    """Write path,label,probability for features, as label_images.py does for pictures."""
     check_outputs({"--output": output}, [features, check_point])
     file = feature_files.read_feature_file(features)
     head, state = feature_heads.head_from_checkpoint(check_point, CLASSIFIER, file)

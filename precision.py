@@ -172,7 +172,7 @@ def machine(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """The processor's name as Linux tells it, else what Python knows."""
+    """The processor's name as Linux reports it, or else as Python does."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -195,7 +195,7 @@ def remembered(name: str) -> dict[Precision, float]:
 
 
 def remember(name: str, rates: dict[Precision, float]) -> None:
-    """Write the rates beside the others; where the disk refuses, they are measured anew next time."""
+    """Add the rates to the file; if it cannot be written, they are measured again next time."""
     try:
         others = read_json(memory())
     except UserError:

@@ -32,7 +32,7 @@ Window = tuple[float, float, float, float]  # x0, x1, y0, y1 as shares of width 
 
 
 def _windows() -> tuple[list[Window], list[Window]]:
-    """The windows that look for copies, and those between their steps, which are looked for."""
+    """The windows that search for copies, and the windows between their steps, which are searched for."""
     crops = itertools.product((0, 0.05, 0.1), repeat=4)
     looking = [(left, 1 - right, top, 1 - bottom) for left, right, top, bottom in crops]
     for share in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4):  # a caption above or below
@@ -65,7 +65,7 @@ def _cosines(low: float, high: float) -> np.ndarray:
 
 
 def _side_by_side(spans: list[tuple[float, float]]) -> tuple[torch.Tensor, np.ndarray]:
-    """The cosines of different spans of a side, below one another, and in which row those of each begin."""
+    """The cosines of different spans of a side, stacked, and the row in which each span begins."""
     different = sorted(set(spans))
     rows = np.array([different.index(span) for span in spans]) * FREQUENCIES
     return torch.from_numpy(np.concatenate([_cosines(*span) for span in different])).float(), rows
@@ -88,8 +88,8 @@ def hash_windows(pixels: np.ndarray) -> np.ndarray:
 
 
 class Pairs(NamedTuple):
-    """Pairs of pictures: the lower place and the higher in the list of hashes, whether the second is `mirrored`, and in
-    how many of 64 `bits` the hashes of those two windows differ that differ least."""
+    """Pairs of pictures: lower and higher place in the list of hashes, whether the second is `mirrored`, and the
+    smallest number of the 64 `bits` in which two of their windows differ."""
 
     first: np.ndarray
     second: np.ndarray
@@ -101,7 +101,7 @@ class Pairs(NamedTuple):
 
 
 def nearest(parts: list[Pairs]) -> Pairs:
-    """Each pair once, mirrored or not, with its fewest bits."""
+    """Each pair once, mirrored or not, with its smallest number of differing bits."""
     empty = Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, bool, np.uint8)))
     joined = Pairs(*(np.concatenate(each) for each in zip(empty, *parts, strict=True)))
     joined = joined.part(np.lexsort((joined.bits, joined.mirrored, joined.second, joined.first)))
@@ -129,7 +129,7 @@ def candidates(hashes: np.ndarray) -> Pairs:
 
 
 class _Table:
-    """The entries (hashes) that share a key, together: `order[start[k]:start[k + 1]]` are those of key k."""
+    """Group the entries (hashes) by key: `order[start[k]:start[k + 1]]` are those of key k."""
 
     def __init__(self, entries: np.ndarray, blocks: tuple[tuple[int, int], ...]) -> None:
         self.blocks = blocks
@@ -150,7 +150,7 @@ class _Table:
 
 
 def _look_up(hashes: np.ndarray, start: int, entries: np.ndarray, table: _Table) -> Pairs:
-    """The candidates of the pictures from `start` on, CHUNK of them, in one table."""
+    """One table of candidates for CHUNK pictures, from `start` on."""
     looking = hashes[start : start + CHUNK, : len(LOOKING)].ravel()
     key, per_picture = table.key(looking), 2 * len(BETWEEN)
     begin = table.start[key].astype(np.int64)
@@ -172,7 +172,7 @@ def _look_up(hashes: np.ndarray, start: int, entries: np.ndarray, table: _Table)
 
 # --- where in the one the other is ------------------------------------------------------------------------------------
 def _seen(looker_first: bool, mirrored: bool) -> np.ndarray:
-    """(n, 4): of each two windows, what part x0, x1, y0, y1 of the first picture the second shows if they are alike."""
+    """(n, 4): for two windows each, the part x0, x1, y0, y1 of the first picture that the second shows if alike."""
     a, b = (np.array(each, np.float32) for each in zip(*itertools.product(LOOKING, BETWEEN), strict=True))
     if not looker_first:
         a, b = b, a

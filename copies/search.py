@@ -63,7 +63,7 @@ def find_pairs(
 
 
 def kept_folder(cache: Path, keys: np.ndarray, features: np.ndarray | None) -> Path:
-    """Where what has been looked at is kept, of pictures known by `keys`; what is there of others is removed."""
+    """The folder with the results for pictures identified by `keys`; results for other pictures are deleted."""
     digest = hashlib.sha256(np.ascontiguousarray(keys))
     digest.update(b"" if features is None else np.ascontiguousarray(features))
     digest.update("".join(sha256(part.__file__) for part in (alignment, comparison, hashing, verification)).encode())
@@ -82,7 +82,7 @@ def verify(
     num_workers: int = 1,
     keep: Path | None = None,
 ) -> pd.DataFrame:
-    """What candidates are when looked at: first, second, kind, distance of those that are something to one another."""
+    """Compare candidates: first, second, kind and distance of the pairs that are related."""
 
     def look(part: hashing.Pairs) -> list[tuple[int, int, str, float]]:
         small = [torch.from_numpy(pixels(places)).float() for places in (part.first, part.second)]
@@ -119,7 +119,7 @@ def verify(
 
 
 def _equal_hashes(hashes: np.ndarray) -> hashing.Pairs:
-    """The first picture with each hash of the whole, beside each other one that has it."""
+    """Pairs with equal hashes of the whole picture: the first picture with that hash, and each other one."""
     _, first, which = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
     second = np.flatnonzero(first[which] != np.arange(len(hashes)))
     return hashing.Pairs(first[which][second], second, np.zeros(len(second), bool), np.zeros(len(second), np.uint8))

@@ -38,7 +38,7 @@ _HASHING = hashlib.sha256(WINDOWS.tobytes() + DOWN.tobytes() + ACROSS.tobytes() 
 
 
 class Small:
-    """What is kept of the n usable pictures, in the order of their img_ids.
+    """The stored data of the n usable pictures, sorted by img_id.
 
     `img_ids` (n,); `sizes` (n, 2) width and height in pixels; `hashes` uint64 (n, N_HASHES); `pixels(rows)` the small
     pictures uint8 (len(rows), SIDE, SIDE); `keys` (n, 3) KEY. Tables: `faults` (img_id, fault) of those that cannot be
@@ -72,7 +72,7 @@ class Small:
 def load_small(
     data_path: Path, img_ids: np.ndarray, cache: Path, num_workers: int = 1, max_pixels: int = MAX_PIXELS
 ) -> Small:
-    """What is kept of pictures of a data set, from the folder `cache`, which is filled where need be."""
+    """The stored data of a data set's pictures, from the folder `cache`, which is filled if necessary."""
     wanted = source_files(data_path, img_ids)
     version = hashlib.sha256(f"{_HASHING} {decoder_stamp(max_pixels)}".encode()).hexdigest()[:8]
     with in_turn(cache / "hashes.lock"):  # another run may be at it
@@ -97,14 +97,14 @@ def load_small(
 
 
 def grey(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A picture as it is compared: grey, LARGEST_SIDE at most. Raises UnusablePicture."""
+    """A picture for comparison: grey, at most LARGEST_SIDE pixels a side. Raises UnusablePicture."""
     picture = read(source, max_pixels).convert("L")
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return picture
 
 
 def _hashed(data_path: Path, max_pixels: int, part: pd.DataFrame) -> np.ndarray:
-    """RECORDs of the pictures whose keys are given."""
+    """RECORDs of the pictures with these keys."""
     records = np.zeros(len(part), RECORD)
     for name in KEY:
         records[name] = part[name]
@@ -135,7 +135,7 @@ def _known(blocks: list[np.ndarray], wanted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_blocks(cache: Path, version: str) -> tuple[list[np.ndarray], list[Path]]:
-    """The blocks of this way of hashing, and their files; others are removed."""
+    """The blocks written with the current hashes, and their files; other blocks are deleted."""
     blocks, paths = [], []
     for path in sorted(cache.glob("hashes_*.npy")):
         try:

@@ -29,7 +29,7 @@ WHOLE = torch.tensor([0.0, 1.0, 0.0, 1.0])
 
 
 class Verdict(NamedTuple):
-    """What two pictures are to one another: one of KINDS, or '' for nothing.
+    """How two pictures are related: one of KINDS, or '' if they are not.
 
     `distance`: 1 less the least structural similarity of a place that both show; 0.5 where one is drawn over the other.
     """
@@ -74,12 +74,12 @@ def _best_guess(first: Tensor, second: Tensor, guesses: Tensor, mirrored: Tensor
 
 
 def _whole(mirrored: Tensor) -> Tensor:
-    """The regions (n, 4) that are whole pictures, `mirrored` (n,) or not."""
+    """The regions (n, 4) of whole pictures, `mirrored` (n,) or not."""
     return torch.where(mirrored[:, None], WHOLE[[1, 0, 2, 3]], WHOLE)
 
 
 def _identical(first: Tensor, second: Tensor) -> Tensor:
-    """(n,) whether they are the same to a grey level: then there need not be anything in them to recognise."""
+    """(n,) whether they agree to within one grey level: then no detail is needed to recognise them."""
     return (first - second).abs().amax(dim=(1, 2)) < 2
 
 
@@ -131,7 +131,7 @@ def _refine(
 
 
 def _least(alike: Tensor) -> float:
-    """The least similarity, of a SPECK more than one place."""
+    """The lowest similarity, averaged over a SPECK rather than at a single place."""
     return float(alike.flatten().kthvalue(1 + int(SPECK * alike.numel())).values)
 
 
@@ -157,7 +157,7 @@ def _view(picture: Image.Image, region: Tensor, size: tuple[int, int]) -> Tensor
 
 
 def _agree(first: Tensor, second: Tensor, where: Tensor, fine: float, detail: float) -> bool:
-    """Whether two of (1, h, w) agree in enough for them to be one picture: plain skies and empty pages are all alike.
+    """Whether two pictures (1, h, w) share enough detail to be the same: plain skies and empty pages all look alike.
 
     Their fine detail must correlate by `fine` over `where`, and a share `detail` of all places must have some in both.
     """
@@ -167,7 +167,7 @@ def _agree(first: Tensor, second: Tensor, where: Tensor, fine: float, detail: fl
 
 
 def _drawn_over(first: Tensor, second: Tensor) -> bool:
-    """Whether one of (1, h, w) is the other with something drawn over it, such as white letters with a black rim.
+    """Whether one picture (1, h, w) is the other with something drawn over it, such as outlined white letters.
 
     Then all edges where the two differ are in the one; where both have letters of their own, each has some of them.
     """
@@ -216,7 +216,7 @@ def _kind(first: Image.Image, second: Image.Image, a: Tensor, b: Tensor) -> str:
 
 
 def _is_caption(strip: Image.Image, beside: Image.Image) -> bool:
-    """Whether a strip from side to side is a plain bar with something written on it, unlike the rows `beside` it."""
+    """Whether a full-width strip is a plain bar with text on it, unlike the rows `beside` it."""
     pixels = np.asarray(strip, np.int16)
     ground = int(np.bincount(pixels.ravel(), minlength=256).argmax())
     off = np.abs(pixels - ground)

@@ -38,7 +38,7 @@ _NAMED = {name: re.compile(start, re.DOTALL | re.IGNORECASE) for name, start in 
 
 
 class Damaged(Exception):
-    """The file breaks off or contradicts itself where its pixels are described. The message says how."""
+    """The file is truncated or inconsistent where its pixels are described. The message says how."""
 
 
 class Container(NamedTuple):
@@ -58,17 +58,17 @@ class Container(NamedTuple):
 
 
 def kind_of(data: bytes) -> str:
-    """The kind of a picture by its first bytes: a key of `_SIGNATURES`; '' for what is none of them."""
+    """The format of a picture by its first bytes: a key of `_SIGNATURES`, or '' if unknown."""
     return next((kind for kind, start in _KINDS.items() if start.match(data)), "")
 
 
 def name_of(data: bytes) -> str:
-    """What a file is that is no picture of ours, where its first bytes tell; '' if they do not."""
+    """The name of an unsupported format, if the first bytes identify it; otherwise ''."""
     return next((name for name, start in _NAMED.items() if start.match(data[:1024])), "")
 
 
 def without_metadata(kind: str, data: bytes) -> Container:
-    """Raises Damaged. Kinds whose metadata cannot hinder a decoder are left as they are."""
+    """Raises Damaged. Formats whose metadata cannot disturb a decoder are left unchanged."""
     strip = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif, "WEBP": _webp, "TIFF": _tiff, "AVIF": _avif}.get(kind)
     try:
         return strip(data) if strip else Container(data)
@@ -78,7 +78,7 @@ def without_metadata(kind: str, data: bytes) -> Container:
 
 # --- orientation ----------------------------------------------------------------------------------------------------
 class _Directory(NamedTuple):
-    """The first directory of a TIFF, which EXIF is too: its byte order, where its entries begin, and these."""
+    """The first directory of a TIFF (EXIF is one too): byte order, offset of the entries, and the entries."""
 
     order: str
     start: int
@@ -102,7 +102,7 @@ def _directory(data: bytes) -> _Directory:
 
 
 def _value(directory: _Directory, tag: int, default: int) -> int:
-    """The single whole number (SHORT or LONG) that a tag stands for, or the default."""
+    """The value of a tag with a single integer (SHORT or LONG), or the default."""
     kind, count, entry = directory.entries.get(tag, (0, 0, b""))
     if count != 1 or kind not in (3, 4):
         return default
@@ -110,7 +110,7 @@ def _value(directory: _Directory, tag: int, default: int) -> int:
 
 
 def _of_exif(exif: bytes) -> int:
-    """The orientation that an EXIF block asks for; 0 where it says nothing that can be read."""
+    """The orientation in an EXIF block; 0 if there is none that can be read."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     try:
@@ -131,7 +131,7 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte, no
 
 
 def _jpeg(data: bytes) -> Container:
-    """Keeps the tables, the frame, the scans and what tells the colours; drops the rest, and all behind the end."""
+    """Keep the tables, the frame, the scans and the colour information; drop all else, and what follows the end."""
     kept, exif, xmp, place = [b"\xff\xd8"], b"", b"", 2
     while data[place] == 0xFF and (marker := data[place + 1]) not in (0xD9, 0xDA):
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill bytes, and markers without a segment
@@ -159,7 +159,7 @@ def _jpeg(data: bytes) -> Container:
 
 
 def _scans(data: bytes, place: int) -> tuple[list[bytes], int, bool]:
-    """The headers of the scans from `place` on, where they end, and whether an end marker stands there."""
+    """The headers of the scans from `place` on, where the scans end, and whether an end marker follows."""
     headers = []
     while found := _MARKER.search(data, place):
         place, marker = found.start(), data[found.start() + 1]
@@ -176,7 +176,7 @@ def _scans(data: bytes, place: int) -> tuple[list[bytes], int, bool]:
 
 
 def _refined(segments: list[bytes], scans: list[bytes]) -> bool:
-    """Whether the scans give every component of the frame its 64 coefficients to the last bit."""
+    """Whether the scans hold all 64 coefficients of every component, to the last bit."""
     frame = next((each for each in segments if 0xC0 <= each[1] <= 0xCF and each[1] not in (0xC4, 0xC8, 0xCC)), b"")
     if len(frame) < 10 or len(frame) < 10 + 3 * frame[9]:
         return False
@@ -194,7 +194,7 @@ def _refined(segments: list[bytes], scans: list[bytes]) -> bool:
 
 # --- PNG ------------------------------------------------------------------------------------------------------------
 def _png(data: bytes) -> Container:
-    """Keeps the chunks that the pixels are made of, their checksums compared; of an animation the still picture."""
+    """Keep the chunks that define the pixels, after checking their checksums; of an animation, the still picture."""
     kept, orientation, place = [data[:8]], 0, 8
     while place + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
@@ -242,7 +242,7 @@ def _of_chunk(name: bytes, content: bytes) -> int:
 
 # --- GIF ------------------------------------------------------------------------------------------------------------
 def _gif(data: bytes) -> Container:
-    """Keeps the header, the palette and the first frame with its transparency."""
+    """Keep the header, the palette and the first frame with its transparency."""
     place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
     kept = [data[:place]]
     while data[place] == 0x21:  # an extension
@@ -269,7 +269,7 @@ def _behind_blocks(data: bytes, place: int) -> tuple[int, bool]:
 
 # --- WebP -----------------------------------------------------------------------------------------------------------
 def _webp(data: bytes) -> Container:
-    """Keeps the picture, or the first frame, with its alpha; a chunk that breaks off stays as it is."""
+    """Keep the picture, or the first frame, with its alpha; a truncated chunk is left unchanged."""
     kept, names, orientation = [], [], 0
     for name, content, whole in _riff(data):
         if name in (b"VP8 ", b"VP8L", b"ALPH", b"VP8X", b"ANIM", b"ANMF") and name not in names:
@@ -289,7 +289,7 @@ def _webp(data: bytes) -> Container:
 
 
 def _riff(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """The name of each chunk, its content, and whether that is whole."""
+    """The name of each chunk, its content, and whether it is complete."""
     place = 12
     while place + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, place)
@@ -308,7 +308,7 @@ _MOST_PARTS = 1_000_000  # strips or tiles: more are read by nobody's patience
 
 
 def _tiff(data: bytes) -> Container:
-    """Keeps the tags of the first page that its pixels need."""
+    """Keep the tags of the first page that define its pixels."""
     directory = _directory(data)
     kept = {tag: entry for tag, entry in sorted(directory.entries.items()) if tag in _OF_PIXELS}
     _check_parts(data, directory)
@@ -322,7 +322,7 @@ def _tiff(data: bytes) -> Container:
 
 
 def _check_parts(data: bytes, directory: _Directory) -> None:
-    """Refuse strips or tiles that lie beyond the file's end, or that are too many or too large to be meant."""
+    """Reject strips or tiles that lie beyond the end of the file, or are implausibly many or large."""
     there = _OF_PIXELS & directory.entries.keys()
     if not there & {273, 324, 513}:
         raise Damaged("no pixels")
@@ -342,7 +342,7 @@ def _check_parts(data: bytes, directory: _Directory) -> None:
 
 
 def _values(data: bytes, directory: _Directory, tag: int) -> tuple:
-    """What a tag stands for: values that lie in its entry, or where that points."""
+    """The values of a tag, from its entry or from where the entry points."""
     kind, count, entry = directory.entries[tag]
     letter = _LETTERS.get(kind, "B")
     layout, inside = f"{directory.order}{count}{letter}", entry[12 if directory.wide else 8 :]
@@ -359,7 +359,7 @@ _EXIF_ITEM = re.compile(rb"(infe[\2\3]...(?:.{4}|.{6}))Exif", re.DOTALL)
 
 
 def _avif(data: bytes) -> Container:
-    """Hides the EXIF, which has no say: AVIF gives its orientation in properties of its own."""
+    """Hide the EXIF block, which does not apply: AVIF has its own orientation properties."""
     start = data.find(b"meta", 0, 4096)
     if start < 4:
         return Container(data)

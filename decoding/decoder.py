@@ -96,7 +96,7 @@ def check(file: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Facts:
 
 # --- from the file to its pixels ------------------------------------------------------------------------------------
 def _loaded(file: str | Path | BinaryIO, max_pixels: int, small: bool = False) -> tuple[Image.Image, Facts]:
-    """The decoded picture as it is stored; with `small` an eighth of a grey or RGB JPEG, every bit of which is read."""
+    """The decoded picture as stored; with `small`, a grey or RGB JPEG at an eighth of its size; all data is read."""
     data = _read(file)
     kind = _kind(data)
     try:
@@ -172,7 +172,7 @@ def _check_size(kind: str, container: Container, size: tuple[int, int], max_pixe
 
 # --- whether a JPEG's pixels are whole ------------------------------------------------------------------------------
 def _check_end(container: Container, picture: Image.Image) -> None:
-    """Refuse a JPEG whose data breaks off before its last pixel, which its decoder fills up without a word.
+    """Reject a JPEG whose data ends before its last pixel, which the decoder would silently fill in.
 
     That is asked where the end marker is missing, and where the last pixel is the grey that is filled in.
     """

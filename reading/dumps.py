@@ -44,7 +44,7 @@ _FEW = 16  # lines that are no longer halved
 
 
 def read_json_lines(first: int, count: int, chunk: bytes) -> tuple[pl.DataFrame, list[Malformed], int]:
-    """The posts of lines of which each is a post or a listing; the malformed lines; how many are blank.
+    """Parse lines that each hold a post or a listing: the posts, the malformed lines, the number of blank lines.
 
     The frame has the columns of SCHEMA. `first` is the number of the first line, `count` how many there are.
     """
@@ -64,13 +64,13 @@ def read_json_lines(first: int, count: int, chunk: bytes) -> tuple[pl.DataFrame,
 
 
 def read_document(text: bytes) -> pl.DataFrame:
-    """The posts of a JSON document that takes several lines. Raises ValueError or RecursionError for what is none."""
+    """The posts of a JSON document of several lines. Raises ValueError or RecursionError if it is not one."""
     return pl.DataFrame([_flat(post) for post in _unfold(_loads(in_utf8(text).decode()))], schema=SCHEMA)
 
 
 # --- fast -----------------------------------------------------------------------------------------------------------
 def _fast_frame(lines: bytes, count: int, schema: dict[str, Any]) -> pl.DataFrame | None:
-    """The posts of so many lines; None if these are not all posts, or not of this schema."""
+    """The posts of `count` lines; None if some are not posts, or do not fit the schema."""
     try:
         posts = pl.read_ndjson(lines, schema=schema)
     except pl.exceptions.PolarsError:
@@ -138,7 +138,7 @@ def _one_by_one(lines: pl.DataFrame) -> tuple[list[pl.DataFrame], list[Malformed
 
 
 def _loads(line: str) -> Any:
-    """JSON, read strictly if it can be; raises ValueError or RecursionError for what is none."""
+    """Parse JSON, strictly if possible. Raises ValueError or RecursionError if it is not JSON."""
     try:
         return orjson.loads(line)
     except ValueError:  # NaN, halves of surrogate pairs, control characters, a mark before the object, a comma after it
@@ -148,7 +148,7 @@ def _loads(line: str) -> Any:
 def _unfold(value: Any) -> list[dict[str, Any]]:
     """The posts of a JSON value: a post, a listing of Reddit's, the answer of an archive, or a list of these.
 
-    Raises ValueError for what holds none.
+    Raises ValueError if it holds no posts.
     """
     if type(value) is list:
         return [post for each in value for post in _unfold(each)]
@@ -174,7 +174,7 @@ def _flat(post: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _inner_parts(post: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Of a gallery or a crosspost: the addresses of its pictures or a kind, or else the link that tells."""
+    """For a gallery or a crosspost: the addresses of its pictures, or a kind, or the link to judge it by."""
     subject, link = post, None
     for _ in range(3):  # the post that a crosspost passes on may be a crosspost itself
         link = subject.get("url_overridden_by_dest") or subject.get("url") or link
@@ -190,7 +190,7 @@ def _inner_parts(post: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _text(value: Any) -> str | None:
-    """A value as the fast reader gives it."""
+    """A value in the form that the fast reader returns."""
     if value is None or type(value) is str:
         return value if value is None or value.isascii() else value.encode("utf-8", "replace").decode()
     if type(value) is float and value.is_integer():
@@ -199,7 +199,7 @@ def _text(value: Any) -> str | None:
 
 
 def _gallery(data: Any, media: Any) -> list[str]:
-    """The pictures of a gallery in its order, less those that Reddit could not process."""
+    """The pictures of a gallery in order, without those that Reddit could not process."""
     if type(media) is not dict:
         return []
     items = data.get("items") if type(data) is dict else None

@@ -56,8 +56,8 @@ def picture_addresses(links: pl.Series) -> pl.DataFrame:
 
 
 def img_ids(links: pl.Series) -> pl.Series:
-    """The img_ids of pictures that are known by their links alone: whole numbers below 2^53, the same for all forms of
-    an address and in every table, so that a picture keeps its number when a table grows."""
+    """The img_ids of pictures known only by their links: whole numbers below 2^53, the same for every form of an
+    address and in every table, so that a picture keeps its number when a table grows."""
     found = picture_addresses(links)["address"].fill_null("")
     address = pl.col("address")
     plain = _without_case(address.str.replace("(?i)^https?://", ""))
@@ -124,7 +124,7 @@ def _of_other_forms(links: pl.Series) -> pl.DataFrame:
 
 
 def _clean(links: pl.Series) -> pl.Series:
-    """Links as a table or a post has them → as a browser would take them."""
+    """Links as written in a table or post → as a browser would request them."""
     odd = (~links.str.contains(_CLEAN)).fill_null(True)
     if not odd.any():
         return links
@@ -157,7 +157,7 @@ def _out_of_frames(links: pl.Series) -> pl.Series:
 
 
 def _of_imgur(links: pl.Series) -> pl.Series:
-    """The addresses behind Imgur's pages and files; null where a link leads to no picture."""
+    """The addresses behind Imgur's pages and files; null if a link does not lead to a picture."""
     part = lambda text, mark, n, i: text.str.splitn(mark, n).struct.field(f"field_{i}")  # noqa: E731
     path = part(part(part(links, "/", 4, 3).fill_null(""), "?", 2, 0), "#", 2, 0).str.strip_chars("/")
     frame = pl.DataFrame({f"part_{i}": part(path, "/", 4, i) for i in range(3)}).with_row_index("row")
@@ -197,5 +197,5 @@ def _of_imgur(links: pl.Series) -> pl.Series:
 
 
 def _placed(column: pl.Series, rows: pl.Series, values: pl.Series) -> pl.Series:
-    """The column with these values in these rows."""
+    """The column with these rows set to these values."""
     return column.clone().scatter(rows, values) if len(rows) else column

@@ -49,7 +49,7 @@ class Asked:
 
 @dataclass
 class Batch:
-    """What became of some posts: of each a key, when it was had, its kind and how many rows it has; the rows."""
+    """The outcome for some posts: each one's key, retrieval time, kind and number of rows; and the rows."""
 
     keys: np.ndarray  # uint64; 0 for a post without an id
     times: np.ndarray  # int64, seconds since 1970; 0 where nothing says so
@@ -77,7 +77,7 @@ def judge(posts: pl.DataFrame, asked: Asked) -> Batch:
 
 
 def of_table(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of somebody's table, whose columns (text) are some of dumps.SCHEMA, as `judge` takes posts."""
+    """Rows of a user's table, with some of the columns of dumps.SCHEMA (text), in the form that `judge` takes."""
     gaps = ["None", "nan", "NaN", "NA", "null"]  # as other tools write nothing; elsewhere these are words
     rows = rows.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in rows.columns if name != "title")
     if "removed_by_category" in rows.columns:
@@ -91,7 +91,7 @@ def _kind(kind: str) -> pl.Expr:
 
 
 def _first_kinds(posts: pl.DataFrame, asked: Asked) -> pl.Expr:
-    """The kinds that can be told without the post's pictures; null for the others."""
+    """The kinds that can be determined without the post's pictures; null for the others."""
     subreddit, clock, text = pl.col("subreddit"), pl.col("clock"), pl.col("selftext")
     name = subreddit.str.to_lowercase().str.replace("^/?r/", "")
     elsewhere = ~name.is_in(list(asked.subreddits)) if asked.subreddits is not None else pl.lit(False)
@@ -178,7 +178,7 @@ def _packed(rows: pl.DataFrame) -> bytes:
 
 
 def _keys(names: pl.Series) -> np.ndarray:
-    """64 bits that stand for a post's id: the number that it is in base 36 (Reddit's are), or a hash; 0 for none."""
+    """A post's id as 64 bits: its value in base 36 (Reddit's ids), or a hash; 0 if there is none."""
     number = names.str.to_integer(base=36, strict=False).cast(pl.UInt64)
     plain_ids = names.str.contains("^[0-9a-z]{1,12}$") & number.is_not_null()
     keys = number.zip_with(plain_ids, names.hash(0) | (1 << 63))
@@ -199,7 +199,7 @@ def seconds(column: pl.Series) -> pl.Series:
 
 
 def _retrieved(posts: pl.DataFrame) -> pl.Series:
-    """When each post was had, in seconds since 1970: the last time that is told; 0 where nothing says so."""
+    """The retrieval time of each post, in seconds since 1970: the last one given; 0 if none is."""
     times = [posts[name] for name in ("updated_on", "updated_utc", "retrieved_on", "retrieved_utc")]
     if posts["_meta"].null_count() < len(posts):
         times.insert(0, posts["_meta"].str.extract(r'"retrieved_2nd_on": "?([0-9.]+)'))
