@@ -54,10 +54,15 @@ def votes_apart(groups: pd.DataFrame) -> str:
         return ""
     times = votes["max"] / votes["min"]
     most, middle = (f"{each:.1f}" if each < 10 else f"{each:,.0f}" for each in (times.max(), times.median()))
+    half = (
+        f"in half of the {len(times):,} groups with votes, the"
+        if len(times) > 1
+        else "in the one group with votes, the"
+    )
     return (
-        f"The same picture, up to {most} times the votes: in half of the {len(times):,} groups that have votes, the "
-        f"most successful copy has at least {middle} times the votes of the least successful. The picture cannot "
-        "explain that, for it is the same: luck and context do (community, time, title, who posts)."
+        f"The same picture, up to {most} times the votes: {half} most successful copy has at least {middle} times the "
+        "votes of the least successful. The picture cannot explain that, because it is the same: luck and context do "
+        "(community, time, title, author)."
     )
 
 

@@ -49,7 +49,8 @@ def test_a_table_that_is_none_is_refused(change, said):
 
 
 def test_how_far_the_votes_of_one_picture_lie_apart():
-    assert "up to 100 times the votes: in half of the 2 groups" in votes_apart(found())
+    assert "up to 100 times the votes: in half of the 2 groups with votes" in votes_apart(found())
+    assert "in the one group with votes" in votes_apart(found().query("group == group.iloc[0]"))
     assert "at least 50 times" in votes_apart(found())  # the median of 100 and 1, rounded
     assert votes_apart(found().drop(columns="votes")) == votes_apart(found().assign(votes=0)) == ""
     assert votes_apart(found().assign(votes=["a", float("inf"), *[None] * 5])) == ""
