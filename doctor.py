@@ -224,14 +224,18 @@ def rankers_found() -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+def chromium() -> str | None:
+    """The program of a Chromium or Chrome; None if there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def optional_found() -> dict[str, Found]:
     found = {}
     for name, (use, file) in OPTIONAL.items():
         there = importlib.util.find_spec(name) is not None
         says = f"{name}, for {use}" + (f": pip install -r {file}" if not there else "")
         found[name] = Found("optional", there, says)
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    there = bool(browser and shutil.which("chromedriver"))
+    there = bool(chromium() and shutil.which("chromedriver"))
     says = "Chromium and chromedriver, for the tests of pages in a browser"
     found["chromium"] = Found("optional", there, says + ": the system's package manager has them" * (not there))
     return found

@@ -7,9 +7,7 @@ not trained on, and against the clock, which always chooses the older picture. d
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +18,7 @@ import data_set
 import deza2015
 import metrics
 import timeline
-from utils import UserError, read_csv, read_json
+from utils import UserError, read_csv, read_json, run_folder
 
 INTRODUCTION = """How far a picture spread is its virality score, computed from how often it was submitted and how its
 votes compare with what was usual there and then. The pictures are from the test set: the model was not trained on them.
@@ -51,15 +49,10 @@ class Game:
     clock: float = 0
 
 
-def folder_of(check_point: str) -> Path:
-    """The folder of a run, or the exported one."""
-    return Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
-
-
 def how_good(check_point: str) -> str:
     """How often the run's ranker is correct on its test pairs and how far its sureness can be believed, where its
     results.json says so."""
-    path = folder_of(check_point) / "results.json"
+    path = run_folder(check_point) / "results.json"
     results = read_json(path) if path.is_file() else {}
     try:
         test, known = results["test"], results["calibration"]
@@ -80,7 +73,7 @@ def held_out(check_point: str, data_path: str) -> pd.DataFrame:
     first post where the data set has posts with times. `time` is in any unit; `day` is in days, NaN if that unit is
     not known. Raises UserError if there is no pair, or the data set is another: its training pictures may be this
     one's test pictures."""
-    scores = folder_of(check_point) / "test_scores.csv"
+    scores = run_folder(check_point) / "test_scores.csv"
     table = read_csv(scores, ["img_id", "v_score", "score"])
     known = data_set.read_table(data_path, "data_set_iv", ["v_score"])
     v_score = known.set_index("img_id")["v_score"]

@@ -57,6 +57,7 @@ from utils import (
     print_configuration,
     read_json,
     rows_written,
+    run_folder,
     run_main,
     write_text,
 )
@@ -238,7 +239,7 @@ def write_page(
 def run_accuracy(check_point: str) -> dict[str, float] | None:
     """Test pair accuracy (value, low, high, n) of the run that a checkpoint is of; None without its results.json."""
     try:
-        test = read_json(Path(check_point).parent / "results.json")["test"]
+        test = read_json(run_folder(check_point) / "results.json")["test"]
         ends = {end: test[f"pair_accuracy_{end}"] for end in ("low", "high")}
         return {"value": test["pair_accuracy"], "n": test["pairs"], **ends}
     except (UserError, KeyError, TypeError):
@@ -311,7 +312,7 @@ def main() -> None:
     args.output, args.format = str(output), format
     if args.features:
         print_configuration(args, "rank features")
-        import feature_training  # needs scikit-learn and matplotlib: two seconds that pictures do not need
+        import feature_training  # needs scipy.stats and matplotlib: a second that pictures do not need
 
         feature_training.rank_features(args.features, args.check_point, output, format)
         return

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from utils import UserError, read_csv, rows_written, written_whole
+from utils import UserError, read_csv, require_columns, rows_written, written_whole
 
 FORMATS = ("csv", "jsonl", "parquet")
 TEXTS = {"path", "label", "file"}  # columns; the others are numbers
@@ -100,10 +100,7 @@ def read_rows(path: str | Path, columns: Sequence[str], **options: Any) -> pd.Da
     if format == "csv":
         return read_csv(path, list(columns), **{"encoding_errors": "surrogateescape"} | options)
     table = pd.DataFrame.from_records(list(_json_rows(path))) if format == "jsonl" else _read_parquet(path)
-    if missing := [name for name in columns if name not in table.columns]:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)} (its columns: {', '.join(map(str, table.columns))})"
-        )
+    require_columns(path, table.columns, columns)
     if table.empty:
         raise UserError(f"{path} has no rows")
     return table
@@ -123,8 +120,8 @@ def paths_in(path: str | Path) -> Iterator[str]:
     """The column `path` of a table in JSON lines or Parquet."""
     rows = _json_rows(path) if format_of(path) == "jsonl" else _read_parquet(path).to_dict("records")
     first = next(rows := iter(rows), None)
-    if first is not None and "path" not in first:
-        raise UserError(f"{path} has no column path (its columns: {', '.join(map(str, first))})")
+    if first is not None:
+        require_columns(path, first, ["path"])
     return (str(row["path"]) for row in itertools.chain([first] if first else [], rows) if row.get("path"))
 
 

@@ -166,6 +166,13 @@ def check_outputs(outputs: dict[str, str | Path | None], inputs: Iterable[str | 
         taken[os.path.realpath(path)] = f"which {flag} writes"
 
 
+def require_columns(path: str | Path, there: Iterable[str], columns: Iterable[str]) -> None:
+    """Raises UserError if a table's columns lack one of `columns`."""
+    there = list(there)
+    if missing := [column for column in columns if column not in there]:
+        raise UserError(f"{path} has no column {', '.join(missing)} (its columns: {', '.join(map(str, there))})")
+
+
 def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFrame:
     """Read a CSV file that must have `columns` and at least one row; anything else is a UserError that names the file.
 
@@ -192,11 +199,7 @@ def read_csv(path: str | Path, columns: list[str], **options: Any) -> pd.DataFra
         raise UserError(f"{path} has more fields in its rows than names in its header") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:  # unreadable, a folder, or not a CSV at all
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)} (its columns: {', '.join(map(str, table.columns))})"
-        )
+    require_columns(path, table.columns, columns)
     if table.empty:
         raise UserError(f"{path} has a header and no rows")
     for name, column in table.select_dtypes(["object", "str"]).items():
@@ -278,6 +281,11 @@ def load_checkpoint(path: str | Path, kind: str) -> dict[str, Any]:
         found = state.get("kind", "something else") if isinstance(state, dict) else "something else"
         raise UserError(f"{path} is not a {kind} checkpoint (it holds {found})")
     return state
+
+
+def run_folder(check_point: str | Path) -> Path:
+    """The folder that a checkpoint's results lie in: of a file the one around it; an exported folder itself."""
+    return Path(check_point) if os.path.isdir(check_point) else Path(check_point).parent
 
 
 # What a network that travels consists of: its weights, what else of a checkpoint is tensors, and all the rest.

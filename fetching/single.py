@@ -20,10 +20,10 @@ from pathlib import Path
 from fetching.addresses import Services, stands_in
 from fetching.bodies import read, save, uncompressed
 from fetching.failures import Failure, Redirect, Stopped
-from fetching.hosts import Host, Limits, Task, parts_of
+from fetching.hosts import Host, Limits, Task
 from fetching.ledger import AGAIN, Ledger
 from fetching.request import Client
-from fetching.workers import MAX_HOPS, METADATA_BYTES, METADATA_SECONDS, Run, ask, back_off
+from fetching.workers import METADATA_BYTES, METADATA_SECONDS, Run, ask, back_off, followed
 
 LIMITS = Limits(max_wait=60.0, retries=2)  # somebody waits
 
@@ -95,11 +95,8 @@ class Fetched:
                 with turn:
                     return self._ask(task, host, large)
             except Redirect as redirect:
-                task.hops, task.url = task.hops + 1, str(redirect)
-                if parts_of(task.url).path.endswith("/removed.png"):
-                    raise Failure("placeholder", "redirected to removed.png") from redirect
-                if task.hops > MAX_HOPS:
-                    raise Failure("gone", f"more than {MAX_HOPS} redirects") from redirect
+                if failure := followed(task, redirect):
+                    raise failure from redirect
             except Failure as failure:
                 too_long = (failure.wait or 0) > self.limits.max_wait
                 if failure.status not in AGAIN or host.closed or too_long or task.tries >= self.limits.retries:

@@ -144,11 +144,8 @@ def step(run: Run, task: Task, host: Host) -> None:
         if receive(run, task, data, response):
             return finish(run, kept=True)
     except Redirect as redirect:
-        task.hops, task.url = task.hops + 1, str(redirect)
-        if parts_of(task.url).path.endswith("/removed.png"):
-            return failed(run, task, host, Failure("placeholder", "redirected to removed.png"))
-        if task.hops > MAX_HOPS:
-            return failed(run, task, host, Failure("gone", f"more than {MAX_HOPS} redirects"))
+        if failure := followed(task, redirect):
+            return failed(run, task, host, failure)
         return run.queue.put(task)
     except Failure as failure:
         return failed(run, task, host, failure)
@@ -279,6 +276,14 @@ def go_on(run: Run, task: Task) -> None:
         run.queue.put(task)
     else:
         give_up(run, task)
+
+
+def followed(task: Task, redirect: Redirect) -> Failure | None:
+    """Send a task on to where it is redirected; or the reason not to."""
+    task.hops, task.url = task.hops + 1, str(redirect)
+    if parts_of(task.url).path.endswith("/removed.png"):
+        return Failure("placeholder", "redirected to removed.png")
+    return Failure("gone", f"more than {MAX_HOPS} redirects") if task.hops > MAX_HOPS else None
 
 
 def back_off(task: Task, host: Host, failure: Failure, seconds: float) -> float:

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
 from backbones import NETWORKS
 from classifier_net import cnn_classifier
 from device import autocast, seed_everything, select_device
 from precision import CANDIDATES, Precision, fastest, lay_out, measure, seconds_of
-from studies.workloads import RATE, step
+from studies.workloads import RATE, classifier_step
 from train_classifier import build_optimiser
 from training import environment, start_run
 from utils import at_least, print_configuration, run_main, write_json
@@ -46,9 +45,7 @@ def trial(
         optimiser = build_optimiser(own, RATE) if training else None
 
         def train() -> None:
-            with autocast(device, precision.amp):
-                scores = own(pictures)
-            step(optimiser, F.cross_entropy(scores.float(), target))
+            classifier_step(own, optimiser, pictures, target, precision.amp)
 
         def score() -> None:
             with autocast(device, precision.amp), torch.inference_mode():

@@ -35,7 +35,7 @@ from device import seed_everything, select_device
 from siamese_net import SiameseNet, boxes, from_checkpoint
 from training_data import load_ranking
 from transforms import to_device, whole
-from utils import UserError, at_least, print_configuration, run_main, write_json
+from utils import UserError, at_least, print_configuration, run_folder, run_main, write_json
 
 SUCCEEDS = 0.90  # share of the pictures in which the centre lies on the box
 RANDOM = 8  # places a picture at which a window of the same size is covered
@@ -384,7 +384,7 @@ def main() -> None:
         print(f"\n{summary['succeed']} of {summary['n']} runs have the window's centre on the box in at least "
               f"{SUCCEEDS:.0%} of the pictures: {_text(summary)}")  # fmt: skip
     for path, run in zip(args.check_point, found, strict=True):
-        write_json(Path(path).parent / "deletion.json", for_report(run["deletion"]))
+        write_json(run_folder(path) / "deletion.json", for_report(run["deletion"]))
     output = Path(args.output)
     write_json(output / "windows.json", {"configuration": vars(args), "runs": found, "over_runs": summary})
     draw(output, found, runs[0], points[0], args.data_path)

@@ -269,13 +269,19 @@ def classifier_network_alone(bench: Bench) -> Callable[[], float]:
     target = torch.arange(bench.batch_size, device=bench.device) % len(data_set.CLASSES)
 
     def work() -> float:
-        model.train()
-        with autocast(bench.device, bench.amp):
-            scores = model(batch).float()
-        step(optimiser, F.cross_entropy(scores, target))
+        classifier_step(model, optimiser, batch, target, bench.amp)
         return len(batch)
 
     return work
+
+
+def classifier_step(
+    model: nn.Module, optimiser: torch.optim.Optimizer, batch: Tensor, target: Tensor, amp: bool | None
+) -> None:
+    model.train()
+    with autocast(batch.device, amp):
+        scores = model(batch).float()
+    step(optimiser, F.cross_entropy(scores, target))
 
 
 def our_classifier(bench: Bench) -> Callable[[], float]:

@@ -21,6 +21,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import doctor
 import sample_data
 import utils
 
@@ -97,7 +98,7 @@ def real_data() -> Path:
 def browser(tmp_path_factory):
     """A real Chromium without a window; tests that need it skip where it is missing."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = doctor.chromium()
     chromedriver = shutil.which("chromedriver")
     if not chromium or not chromedriver:
         pytest.skip("needs Chromium and chromedriver")

@@ -518,5 +518,7 @@ def test_the_page_says_how_good_the_run_is_that_its_checkpoint_is_of(ranker, tmp
     done = run_here("rank_images.py", *words, "--page", tmp_path / "page.html", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "62% (95 % interval 58% to 66%) of 1,234 pairs" in (tmp_path / "page.html").read_text()
+    (tmp_path / "exported").mkdir()
+    assert rank_images.run_accuracy(tmp_path / "exported") is None  # a folder has results of its own
     (tmp_path / "results.json").write_text("[]")
     assert rank_images.run_accuracy(tmp_path / "best.pt") is None
